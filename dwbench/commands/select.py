@@ -1,0 +1,153 @@
+"""`dwbench select`: choose rows of the user's own data; nothing is tuned."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dwbench.budget import parse_budget
+from dwbench.cli import Parser
+from dwbench.config import build, conf_folder, model_named, selector_named
+from dwbench.cost import Cost
+from dwbench.data.base import Splits
+from dwbench.data.jsonl import UserFile
+from dwbench.data.readers import check_output, write_fields, write_rows
+from dwbench.data.sources import read_source
+from dwbench.errors import UserError
+from dwbench.job import progress, quiet_libraries, say
+from dwbench.models.spec import LM
+from dwbench.representations.models import LoadedModels
+from dwbench.run import Selection, training_pairs
+from dwbench.run import select as choose
+from dwbench.store import Bench, Store, write_text
+
+EMBEDDED = "smollm2-135m"
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="dwbench select", description="Choose the rows of your own data that are worth tuning on.")
+    parser.add_argument("pool", metavar="POOL", help="rows: .jsonl, .json, .csv, .parquet, or a hub data set's owner/name")
+    parser.add_argument("--selector", required=True, help="a method: `dwbench list selectors`")
+    parser.add_argument("--budget", default="10%", help="5%%, 0.05, 50 or 100%% (default 10%%)")
+    parser.add_argument("--model", help=f"scorer: configured name, folder or hub id (default {EMBEDDED})")
+    parser.add_argument("--target", metavar="FILE", help="labelled rows for targeted selectors")
+    parser.add_argument("--out", metavar="FILE", help="the chosen rows, exactly as they were, in the pool's order")
+    parser.add_argument("--scores", metavar="FILE", help="a JSON line for every row: id, score, rank, selected, reason")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the selector")
+    parser.add_argument("--input-column", help="column of the prompt, where it has an unusual name")
+    parser.add_argument("--response-column", help="column of the response")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--store", default=".dwbench/store", help="folder of stored stages")
+    return parser
+
+
+def select(arguments: Sequence[str]) -> int:
+    quiet_libraries()
+    given = _parser().parse_args(arguments)
+    budget = parse_budget(given.budget)
+    selector, label = selector_named(given.selector, _settings(given.set))
+    if selector.fixed_share == 0.0:
+        raise UserError(f"--selector {given.selector}: chooses no rows: take another one")
+    model = model_named(given.model or EMBEDDED, "--model")
+    source = Path(given.pool)
+    on_hub = not source.suffix and not source.exists() and given.pool.count("/") == 1
+    out, scores = (Path(name) if name else None for name in (given.out, given.scores))
+    if out is not None:
+        check_output(None if on_hub else source, out)
+    if scores is not None and (scores.is_dir() or not scores.parent.is_dir()):
+        raise UserError(f"--scores {scores}: name a file in a folder that exists")
+    dataset = _dataset(given, "target" in selector.needs)
+    splits = dataset.load(given.seed)
+    k = budget.rows(len(splits.pool)) if selector.fixed_share is None else len(splits.pool)
+    bench, models = Bench(Store(Path(given.store)), progress()), LoadedModels()
+    untrainable: dict[str, str] = {}
+    if {"scorer", "tokenizer"} & selector.needs:
+        if given.model is None:
+            say(f"scorer: {EMBEDDED} (name another with --model)")
+        untrainable = _untrainable(models, model, dataset, splits)
+    chosen = choose(bench, models, selector, splits, dataset, model, given.seed, k, untrainable)
+    _tell(label, chosen, splits, bench)
+    if scores is not None:
+        write_text(scores, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in score_lines(chosen, k)))
+    ids = {row.id for row in chosen.chosen}
+    if out is not None:
+        positions = [position for position, row in enumerate(dataset.raw_pool()) if row.id in ids]
+        if on_hub:
+            rows = read_source(given.pool, dataset.hub_split, dataset.revision)
+            write_fields([rows[position][1] for position in positions], out)
+        else:
+            write_rows(source, positions, out)
+        say(f"{len(positions)} rows in {out}")
+    elif scores is None:
+        print("\n".join(row.id for row in splits.pool if row.id in ids))
+    return 0
+
+
+def _settings(pairs: Sequence[str]) -> dict[str, Any]:
+    settings = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UserError(f"--set {pair}: write --set key=value")
+        settings[key.removeprefix("selector.")] = yaml.safe_load(value)
+    return settings
+
+
+def _dataset(given: Any, needs_target: bool) -> UserFile:
+    path = conf_folder() / "dataset" / "jsonl.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config |= {
+        "path": given.pool,
+        "target_path": given.target,
+        "input_column": given.input_column,
+        "response_column": given.response_column,
+        "target_rows": None if needs_target or given.target else 0,
+        "test_rows": 0,
+    }
+    built = build("POOL", config)
+    assert isinstance(built, UserFile)
+    return built
+
+
+def _untrainable(models: LoadedModels, model: LM, dataset: UserFile, splits: Splits) -> dict[str, str]:
+    pairs = training_pairs(models.chat(model), dataset, splits.pool)
+    reason = f"no response token fits behind the prompt within {model.max_length} tokens"
+    return {row.uid: reason for row in splits.pool if row.uid not in pairs}
+
+
+def score_lines(chosen: Selection, k: int) -> list[Mapping[str, Any]]:
+    """For every row of the pool, in the pool's order: id, score (None where undefined), rank (1 = first choice),
+    selected, and reason where the row is invalid."""
+    rank = {int(position): place for place, position in enumerate(chosen.ranking.order, 1)}
+    lines = []
+    for position, row in enumerate(chosen.rows):
+        value = float(chosen.scores.values[position])
+        line: dict[str, Any] = {
+            "id": row.id,
+            "score": value if value == value and abs(value) != float("inf") else None,
+            "rank": rank[position],
+            "selected": rank[position] <= k,
+        }
+        if chosen.scores.reasons[position]:
+            line["reason"] = chosen.scores.reasons[position]
+        lines.append((row.index, line))
+    return [line for _, line in sorted(lines, key=lambda pair: pair[0])]
+
+
+def _tell(label: str, chosen: Selection, splits: Splits, bench: Bench) -> None:
+    for note in splits.notes:
+        say(note)
+    reasons = [reason for reason in chosen.scores.reasons if reason]
+    for reason in sorted(set(reasons)):
+        say(f"{reasons.count(reason)} rows can't be scored: {reason}")
+    for name, value in chosen.scores.notes.items():
+        say(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
+    stages = bench.store.closure((chosen.artefact.ref,)) if chosen.artefact else {}
+    cost = sum((stage.cost for stage in stages.values()), Cost())
+    ties = f", {chosen.ranking.ties_at_cut} tied at the cut" if chosen.ranking.ties_at_cut else ""
+    say(
+        f"{label}: {len(chosen.chosen)} of {len(splits.pool)} rows{ties}; {cost.seconds:.1f} s, "
+        f"{cost.forward_tokens:,} tokens forward"
+    )

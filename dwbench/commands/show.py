@@ -1,0 +1,86 @@
+"""`dwbench table`, `dwbench list`, `dwbench publish`: nothing is computed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from shutil import get_terminal_size
+
+import yaml
+
+from dwbench.cli import Parser
+from dwbench.config import build, conf_folder, names
+from dwbench.errors import UserError, nearest
+
+KINDS = {"selectors": "selector", "models": "model", "datasets": "dataset", "experiments": "experiment"}
+
+
+def table(arguments: Sequence[str]) -> int:
+    from dwbench.records import load_records
+    from dwbench.report.formats import render
+    from dwbench.report.table import table as make_table
+
+    parser = Parser(prog="dwbench table", description="Tables from records.")
+    parser.add_argument("name", nargs="?", help="an experiment: a folder below the results")
+    parser.add_argument("--results", default="results", help="folder of records (results)")
+    parser.add_argument("--format", default="text", choices=["text", "md", "csv", "latex"])
+    parser.add_argument("--allow-mixed", action="store_true", help="show runs of other library versions or hardware too")
+    given = parser.parse_args(arguments)
+    records = load_records(Path(given.results))
+    shown = [record for record in records if given.name in (None, record.experiment)]
+    if not shown:
+        known = sorted({record.experiment for record in records if record.experiment})
+        hint = nearest(given.name, known) if given.name and known else "run something first"
+        raise UserError(f"{given.results}: no records{f' of experiment {given.name}' if given.name else ''}: {hint}")
+    shown_table = make_table(shown, reference=records, allow_mixed=given.allow_mixed)
+    print(render(shown_table, given.format, width=max(80, get_terminal_size().columns)))
+    return 0
+
+
+def list_names(arguments: Sequence[str]) -> int:
+    parser = Parser(prog="dwbench list", description="What there is.")
+    parser.add_argument("what", nargs="?", choices=list(KINDS))
+    given = parser.parse_args(arguments)
+    for kind in [given.what] if given.what else list(KINDS):
+        print(f"{kind}:")
+        for name in names(KINDS[kind]):
+            print(f"  {name:24}{_about(kind, name)}".rstrip())
+    return 0
+
+
+def _about(kind: str, name: str) -> str:
+    path = conf_folder() / KINDS[kind] / f"{name}.yaml"
+    text = path.read_text(encoding="utf-8")
+    if kind == "selectors":
+        selector = build("selector", yaml.safe_load(text))
+        needs = ", ".join(sorted(selector.needs)) or "nothing"
+        return f"{selector.paper} | needs {needs} | {selector.cost_class}"
+    if kind == "models":
+        return str(yaml.safe_load(text)["source"])
+    comments = [line[2:] for line in text.splitlines() if line.startswith("# ") and "@package" not in line]
+    return comments[0] if comments else ""
+
+
+def publish(arguments: Sequence[str]) -> int:
+    from dwbench.publish import publish as publish_records
+    from dwbench.records import load_records
+
+    parser = Parser(prog="dwbench publish", description="Records to W&B, each once.")
+    parser.add_argument("--results", default="results", help="folder of records (results)")
+    parser.add_argument("--project", default="dwbench")
+    parser.add_argument("--entity")
+    parser.add_argument("--mode", default="auto", choices=["auto", "offline", "online"])
+    parser.add_argument("--folder", default=".dwbench", help="where W&B's files and the marks of what is published lie")
+    given = parser.parse_args(arguments)
+    folder = Path(given.folder)
+    told = publish_records(
+        load_records(Path(given.results)),
+        project=given.project,
+        entity=given.entity,
+        mode=given.mode,
+        folder=folder / "wandb",
+        marks=folder / "published",
+    )
+    where = f" in {told.where}" if told.where else ""
+    print(f"{told.count_new} published ({told.mode}){where}, {told.count_skipped} were already")
+    if told.notice:
+        print(f"W&B: {told.notice}")
+    return 0

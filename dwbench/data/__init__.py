@@ -1,0 +1,1 @@
+"""Data sets: rows, splits, prompts."""

@@ -1,0 +1,1 @@
+"""Scores of a tuned model on test rows, through lm-eval."""

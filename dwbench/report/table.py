@@ -1,0 +1,256 @@
+"""What a table says: runs of one setting in one row, seeds averaged, STR worked out. `formats` draws it."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dwbench.component import canonical_json
+from dwbench.errors import UserError
+from dwbench.records import Record
+from dwbench.report.str_ratio import CHOOSES_NOTHING, Ratio, ratios
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric in one row.
+
+    Of one run, with the standard error over its `n` test rows; or, where `seeds` > 1, the mean over seeds
+    with the standard error of that mean. `stderr` is None where it is unknown.
+    """
+
+    value: float
+    stderr: float | None
+    n: int
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One selector at one budget.
+
+    `budget` is in rows, None for `zero_shot`; `selection_seconds`, `ratio` and `tuned_tokens` are means over
+    the runs; `seeds` counts different evaluations: a deterministic run repeated under three seeds is one.
+    """
+
+    label: str
+    budget: int | None
+    seeds: int
+    scores: Mapping[str, Score]
+    selection_seconds: float
+    ratio: Ratio
+    tuned_tokens: int
+    runs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """The rows of one data set and model, and the metrics that they have, in order."""
+
+    dataset: str
+    model: str
+    title: str
+    pool: int
+    metrics: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Sections, and in `mixed` what differs between the environments of the records (empty: nothing)."""
+
+    sections: tuple[Section, ...]
+    mixed: str
+
+
+def table(records: Sequence[Record], *, reference: Sequence[Record] = (), allow_mixed: bool = False) -> Table:
+    """The table of `records`, sorted by data set, model and budget.
+
+    `reference` are further records that are not shown, but whose tuning times serve STR: a `full` run of
+    another experiment. Those of other library versions are not used.
+    Raises UserError where library versions or hardware differ, unless `allow_mixed`.
+    """
+    once = list({record.run: record for record in records}.values())  # one run may belong to two experiments
+    mixed = differing_environments(once)
+    if mixed and not allow_mixed:
+        raise UserError(f"records from different environments: {mixed}; --allow-mixed shows them together")
+    shown = {record.run for record in once}
+    versions = [record.environment["packages"] for record in once]
+    others = [r for r in reference if r.run not in shown and r.environment["packages"] in versions]
+    ratio_of = dict(zip((r.run for r in once), ratios([*once, *others]), strict=False))
+    groups: dict[str, list[Record]] = {}
+    for record in once:
+        groups.setdefault(canonical_json(_section_identity(record)), []).append(record)
+    firsts = [group[0] for group in groups.values()]
+    titles = _told_apart(
+        [_title(record) for record in firsts],
+        [_section_identity(record) for record in firsts],
+        [record.run for record in firsts],
+    )
+    sections = [
+        _section(group, title, ratio_of) for group, title in zip(groups.values(), titles, strict=True)
+    ]
+    sections.sort(key=lambda section: (section.dataset, section.model, section.title))
+    return Table(tuple(sections), mixed)
+
+
+def differing_environments(records: Sequence[Record]) -> str:
+    """`torch 2.12.0 (3 records), 2.13.0 (1 record); ...`: versions and hardware that differ, or ''."""
+    environments = []
+    for record in records:
+        here = record.environment
+        known = {**here["packages"], "hardware": here["hardware"], "python": here["python"]}
+        environments.append(_flat(known))
+    told = []
+    for name in dict.fromkeys(name for environment in environments for name in environment):
+        counts = Counter(str(environment.get(name)) for environment in environments)
+        if len(counts) > 1:
+            each = (f"{value} ({n} record{'s' if n > 1 else ''})" for value, n in sorted(counts.items()))
+            told.append(f"{name} {', '.join(each)}")
+    return "; ".join(told)
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _section_identity(record: Record) -> dict[str, Any]:
+    dataset = record.data["dataset"]
+    return {
+        "dataset": {name: dataset[name] for name in ("name", "fingerprints", "rows", "task")},
+        "model": {"name": record.model, **record.data["model"]["identity"]},
+    }
+
+
+def _row_identity(record: Record) -> dict[str, Any]:
+    return {
+        "selector": record.data["selector"]["identity"],
+        "scorer": record.data["scorer"],
+        "budget": _budget(record),
+        "training": None if record.training is None else record.training["identity"],
+    }
+
+
+def _budget(record: Record) -> int | None:
+    # Whatever budget these two were asked for, they are the same runs.
+    if record.selector == "zero_shot":
+        return None
+    return int(record.data["budget"]["pool"]) if record.selector == "full" else record.rows
+
+
+def _title(record: Record) -> str:
+    rows = record.data["dataset"]["rows"]
+    told = ", ".join(f"{name} {rows[name]:,}" for name in ("pool", "target", "test") if name in rows)
+    return f"{record.dataset} ({told}), {record.model}"
+
+
+def _section(records: Sequence[Record], title: str, ratio_of: Mapping[str, Ratio]) -> Section:
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(canonical_json(_row_identity(record)), []).append(record)
+    apart = [part for group in groups.values() for part in _repeats_apart(group)]
+    apart.sort(key=lambda group: _place(group[0]))
+    firsts = [group[0] for group in apart]
+    # Told apart within one budget: the budget has a column of its own.
+    named = _told_apart(
+        [f"{_budget(record)} {_label(record)}" for record in firsts],
+        [_row_identity(record) for record in firsts],
+        [record.run for record in firsts],
+    )
+    labels = [name.split(" ", 1)[1] for name in named]
+    first = records[0]
+    return Section(
+        dataset=first.dataset,
+        model=first.model,
+        title=title,
+        pool=int(first.data["budget"]["pool"]),
+        metrics=tuple(dict.fromkeys(name for record in records for name in record.metrics)),
+        rows=tuple(_row(group, label, ratio_of) for group, label in zip(apart, labels, strict=True)),
+    )
+
+
+def _place(record: Record) -> tuple[int, int, bool, str]:
+    ends = {"zero_shot": 0, "full": 2}
+    return ends.get(record.selector, 1), record.rows, record.selector != "random", record.label
+
+
+def _evaluations(group: Iterable[Record]) -> list[Record]:
+    return list({record.data["artefacts"]["evaluation"]: record for record in group}.values())
+
+
+def _repeats_apart(group: list[Record]) -> list[list[Record]]:
+    # Two results for one seed differ in something that a record does not tell: no average is right.
+    different = _evaluations(group)
+    if len({record.seed for record in different}) == len(different):
+        return [group]
+    return [[record] for record in different]
+
+
+def _label(record: Record) -> str:
+    scorer = record.data["scorer"]
+    weaker = scorer is not None and scorer["name"] != record.model
+    return f"{record.label} by {scorer['name']}" if weaker else record.label
+
+
+def _told_apart(
+    names: Sequence[str], identities: Sequence[Mapping[str, Any]], runs: Sequence[str]
+) -> list[str]:
+    """`names`; one that occurs twice gets what differs, at most three fields, or else its run."""
+    flat = [_flat(one) for one in identities]
+    told = []
+    for index, name in enumerate(names):
+        same = [flat[other] for other, other_name in enumerate(names) if other_name == name]
+        fields = dict.fromkeys(field for one in same for field in one)
+        differ = [field for field in fields if len({str(one.get(field)) for one in same}) > 1]
+        what = ", ".join(f"{field}={str(flat[index].get(field))[:24]}" for field in differ[:3])
+        alone = same.count(flat[index]) == 1
+        if len(same) > 1:
+            what = what if alone else f"{what}, run {runs[index][:8]}".removeprefix(", ")
+        told.append(f"{name} ({what})" if what else name)
+    return told
+
+
+def _row(group: Sequence[Record], label: str, ratio_of: Mapping[str, Ratio]) -> Row:
+    different = _evaluations(group)
+    names = dict.fromkeys(name for record in different for name in record.metrics)
+    every = [ratio_of[record.run] for record in group]
+    seconds = [0.0 if r.selector in CHOOSES_NOTHING else r.spent("selection", "seconds") for r in group]
+    tokens = [0 if record.training is None else int(record.training["tokens"]) for record in group]
+    return Row(
+        label=label,
+        budget=_budget(group[0]),
+        seeds=len(different),
+        scores={name: _score([r.metrics[name] for r in different if name in r.metrics]) for name in names},
+        selection_seconds=sum(seconds) / len(seconds),
+        ratio=Ratio(
+            seconds=_mean([ratio.seconds for ratio in every]),
+            flop=_mean([ratio.flop for ratio in every]),
+            estimated=any(ratio.estimated for ratio in every),
+        ),
+        tuned_tokens=round(sum(tokens) / len(tokens)),
+        runs=tuple(record.run for record in group),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _score(metrics: Sequence[Mapping[str, Any]]) -> Score:
+    count = len(metrics)
+    n = int(metrics[0]["n"])
+    if count == 1:
+        error = metrics[0]["stderr"]
+        return Score(float(metrics[0]["value"]), None if error is None else float(error), n, seeds=1)
+    values = [float(metric["value"]) for metric in metrics]
+    mean = sum(values) / count
+    variance = sum((value - mean) ** 2 for value in values) / (count - 1)
+    return Score(mean, math.sqrt(variance / count), n, seeds=count)

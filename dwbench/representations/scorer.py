@@ -1,0 +1,144 @@
+"""The scoring engine: a loaded model that gives response losses, answers and attention, and books what they cost."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dwbench.models.chat import Chat, Pair
+from dwbench.models.flop import Shape
+from dwbench.representations.attention import AttentionProbe, RowsAndColumns
+from dwbench.representations.batches import batches
+from dwbench.representations.generation import Answer, greedy
+from dwbench.representations.token_nll import batch_token_nll
+from dwbench.store import Bench
+
+
+class ResponseNLL(NamedTuple):
+    """Summed NLL (nats) and number of scored response tokens for each row; NaN and 0 for a row without any."""
+
+    total: np.ndarray
+    tokens: np.ndarray
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean NLL a token, [rows], NaN where no token was scored."""
+        with np.errstate(invalid="ignore"):
+            return np.where(self.tokens > 0, self.total / np.maximum(self.tokens, 1), np.nan)
+
+
+class Answers(NamedTuple):
+    """Answers in the order of the prompts and, where asked for, the attention mass on each part of each prompt."""
+
+    answers: list[Answer]
+    mass: list[np.ndarray]
+
+
+class Scorer:
+    """A model in eval mode with its tokenizer. Work is batched under `token_budget` padded tokens."""
+
+    def __init__(self, model: Any, chat: Chat, bench: Bench, token_budget: int) -> None:
+        self.chat = chat
+        self._model = model
+        self._bench = bench
+        self._token_budget = token_budget
+        self._shape = Shape.of(model)
+        self._warm = False
+
+    @property
+    def n_layers(self) -> int:
+        return self._shape.layers
+
+    @property
+    def config(self) -> Any:
+        """The model's own configuration (architecture facts)."""
+        return self._model.config
+
+    def token_nll(self, pairs: Sequence[Pair | None], what: str = "response loss") -> list[np.ndarray]:
+        """NLL of every response token, one array (nats, float64) a pair; an empty one for None.
+
+        The same to 1e-5 for any batching. `what` names the work on the progress display.
+        """
+        present = [position for position, pair in enumerate(pairs) if pair is not None]
+        known = [pair for pair in pairs if pair is not None]
+        losses = [np.empty(0) for _ in pairs]
+        if not known:
+            return losses
+        self._warm_up(known[0])
+        with self._bench.progress.track(what, len(known)) as advance:
+            for group in batches([pair.length for pair in known], self._token_budget):
+                members = [known[position] for position in group]
+                for position, nll in zip(group, batch_token_nll(self._model, members), strict=True):
+                    losses[present[position]] = nll
+                self._count_forward(members)
+                advance(len(group))
+        return losses
+
+    def response_nll(self, pairs: Sequence[Pair | None], what: str = "response loss") -> ResponseNLL:
+        """Summed NLL and number of tokens of every response; a row that is None gets NaN and 0."""
+        losses = self.token_nll(pairs, what)
+        total = np.array([loss.sum() if loss.size else np.nan for loss in losses], dtype=np.float64)
+        return ResponseNLL(total, np.array([loss.size for loss in losses], dtype=np.int64))
+
+    def answers(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        is_complete: Callable[[str], bool] = lambda text: False,
+        layer: int | None = None,
+        wanted: Sequence[RowsAndColumns] = (),
+        what: str = "answers",
+    ) -> Answers:
+        """Greedy answers. With a `layer` (0-based) also the attention mass on the parts that `wanted` names, taken
+        from the prefill of the same generation."""
+        answers: list[Answer | None] = [None] * len(prompts)
+        mass: list[np.ndarray] = [np.empty(0)] * len(prompts)
+        lengths = [len(prompt) + max_new_tokens for prompt in prompts]
+        if prompts:
+            self._warm_up(Pair(tuple(prompts[0][:64]), (self.chat.end_of_turn,)))
+        with self._bench.progress.track(what, len(prompts)) as advance:
+            for group in batches(lengths, self._token_budget):
+                members = [prompts[position] for position in group]
+                if layer is None:
+                    found = self._greedy(members, max_new_tokens, is_complete)
+                else:
+                    probe = AttentionProbe(layer, [wanted[position] for position in group])
+                    with probe.on(self._model):
+                        found = self._greedy(members, max_new_tokens, is_complete)
+                    for position, row in zip(group, probe.mass, strict=True):
+                        mass[position] = row
+                for position, answer in zip(group, found, strict=True):
+                    answers[position] = answer
+                advance(len(group))
+        return Answers([answer for answer in answers if answer is not None], mass)
+
+    def _greedy(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, is_complete: Callable[[str], bool]
+    ) -> list[Answer]:
+        found = greedy(self._model, self.chat.tokenizer, prompts, max_new_tokens, is_complete)
+        lengths = [len(prompt) for prompt in prompts]
+        new = [answer.n_tokens for answer in found]
+        flop = self._shape.forward(lengths, len(prompts))
+        flop += sum(self._shape.decode(n, max(0, m - 1)) for n, m in zip(lengths, new, strict=True))
+        self._bench.meter.count(
+            forward_tokens=sum(lengths) + sum(new),
+            generated_tokens=sum(new),
+            forward_calls=len(prompts),
+            flop=flop,
+        )
+        return found
+
+    def _count_forward(self, pairs: Sequence[Pair]) -> None:
+        lengths = [pair.length for pair in pairs]
+        self._bench.meter.count(
+            forward_tokens=sum(lengths),
+            forward_calls=len(pairs),
+            flop=self._shape.forward(lengths, sum(len(pair.response) for pair in pairs)),
+        )
+
+    def _warm_up(self, pair: Pair) -> None:
+        """One small batch off the clock: the first pass of a process pays for kernels and thread pools."""
+        if not self._warm:
+            self._warm = True
+            with self._bench.meter.apart("warmup"):
+                batch_token_nll(self._model, [Pair(pair.context[:64], pair.response[:8])])

@@ -1,0 +1,1 @@
+"""Rules that turn numbers into a choice: pure functions on arrays, no model code."""

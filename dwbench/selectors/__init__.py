@@ -1,0 +1,1 @@
+"""Selectors: one published method a file."""

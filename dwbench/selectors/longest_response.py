@@ -1,0 +1,30 @@
+"""Longest responses first: the baseline that costs nothing and is hard to beat."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from dwbench.component import component
+from dwbench.rules.ranking import Scores, scores
+from dwbench.selectors.base import Context, Need
+
+
+@component
+class LongestResponse:
+    """Rows with the most response tokens, in tokens of the scorer's tokenizer (Zhao et al. 2024, "Long Is More for Alignment").
+
+    Score: response tokens without the end of turn, untruncated; higher is chosen first. No forward pass.
+    """
+
+    version: ClassVar[int] = 1
+    paper: ClassVar[str] = "Zhao et al. 2024, arXiv 2402.04833"
+    cost_class: ClassVar[str] = "tokenising"
+    fixed_share: ClassVar[float | None] = None
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return frozenset({"responses", "tokenizer"})
+
+    def score(self, context: Context) -> Scores:
+        lengths = np.array([len(context.chat.ids(row.response)) for row in context.pool], dtype=np.float64)
+        return scores(lengths, lengths, ("",) * context.n_rows)

@@ -1,0 +1,210 @@
+"""The store of stage results: `<root>/<stage>/<key>/` with `manifest.json` and the stage's files.
+
+A result is written into a `.part` folder beside its place and appears by one rename, under a lock of the operating
+system that dies with its process. So a result is either whole or absent, an exception stores nothing, and of several processes
+that want one key, one builds and the others wait. What it costs: one lock file a key is left behind.
+
+Costs live with results. A `Bench` tracks which stages a stage used; the cost of a selection is the sum over
+everything it used, each key once, whether it was computed now or found.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+
+from dwbench.component import key_of
+from dwbench.cost import Cost, Meter
+from dwbench.environment import environment
+from dwbench.progress import Progress, Quiet
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A stored result: where its files lie, what it cost by itself, and which other results it used."""
+
+    ref: str
+    folder: Path
+    cost: Cost
+    uses: tuple[str, ...]
+    environment: Mapping[str, Any]
+
+    def json(self, name: str) -> Any:
+        return json.loads((self.folder / name).read_text(encoding="utf-8"))
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        with np.load(self.folder / name, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+
+
+def write_json(path: Path, data: object) -> None:
+    """Write `data` to `path` by a temporary file and a rename: readers see the old or the new text, never half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` whole or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Store:
+    """Stage results below `root`."""
+
+    root: Path
+
+    def folder(self, stage: str, key: str) -> Path:
+        return self.root / stage / key
+
+    def find(self, stage: str, key: str) -> Artefact | None:
+        """The stored result, or None."""
+        folder = self.folder(stage, key)
+        path = folder / "manifest.json"
+        if not path.exists():
+            return None
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        return Artefact(
+            ref=f"{stage}/{key}",
+            folder=folder,
+            cost=Cost.from_json(manifest["cost"]),
+            uses=tuple(manifest["uses"]),
+            environment=manifest["environment"],
+        )
+
+    def get(self, ref: str) -> Artefact:
+        """The result named `<stage>/<key>`. Raises KeyError where it is gone."""
+        found = self.find(*ref.split("/"))
+        if found is None:
+            raise KeyError(f"{ref} is not in the store {self.root}; delete what used it, or run again")
+        return found
+
+    @contextmanager
+    def lock(self, stage: str, key: str) -> Iterator[None]:
+        path = self.root / ".locks" / f"{stage}-{key}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(path):
+            yield
+
+    def put(
+        self,
+        stage: str,
+        key: str,
+        identity: Mapping[str, Any],
+        part: Path,
+        cost: Cost,
+        uses: tuple[str, ...],
+    ) -> Artefact:
+        """Turn the finished `.part` folder into the result. Call it under the lock."""
+        files = {
+            str(path.relative_to(part)): file_sha256(path) for path in sorted(part.rglob("*")) if path.is_file()
+        }
+        manifest = {
+            "stage": stage,
+            "key": key,
+            "identity": identity,
+            "cost": cost.to_json(),
+            "uses": list(uses),
+            "files": files,
+            "environment": environment(),
+        }
+        write_json(part / "manifest.json", manifest)
+        part.replace(self.folder(stage, key))
+        stored = self.find(stage, key)
+        assert stored is not None
+        return stored
+
+    def closure(self, refs: tuple[str, ...]) -> dict[str, Artefact]:
+        """Everything that `refs` used, themselves included, each once."""
+        found: dict[str, Artefact] = {}
+        waiting = list(refs)
+        while waiting:
+            ref = waiting.pop()
+            if ref not in found:
+                found[ref] = self.get(ref)
+                waiting.extend(found[ref].uses)
+        return dict(sorted(found.items()))
+
+
+Build = Callable[[Path], None]
+
+
+class Bench:
+    """A store with the stages that are being built in this process, innermost last.
+
+    It is what models report their tokens to, and what makes nested stages exclusive: while an inner stage is
+    looked up, waited for or built, the clock of the outer one stands.
+    """
+
+    def __init__(self, store: Store, progress: Progress | None = None) -> None:
+        self.store = store
+        self.progress: Progress = progress or Quiet()
+        self._open: list[tuple[Meter, list[str]]] = []
+
+    @property
+    def meter(self) -> Meter:
+        """The meter of the stage that is being built. Raises RuntimeError outside of any stage."""
+        if not self._open:
+            raise RuntimeError("work that costs something must run inside a stage")
+        return self._open[-1][0]
+
+    def stage(self, name: str, identity: Mapping[str, Any], build: Build) -> Artefact:
+        """The result of stage `name` with this identity: found, or built by `build(folder)` and stored.
+
+        `identity` is plain data that holds all that determines the result, a `version` of the stage included.
+        """
+        key = key_of(identity)
+        if not self._open:
+            return self._find_or_build(name, key, identity, build)
+        meter, uses = self._open[-1]
+        with meter.paused():
+            artefact = self._find_or_build(name, key, identity, build)
+        if artefact.ref not in uses:
+            uses.append(artefact.ref)
+        return artefact
+
+    def _find_or_build(self, name: str, key: str, identity: Mapping[str, Any], build: Build) -> Artefact:
+        found = self.store.find(name, key)
+        if found is not None:
+            self.progress.stage(name, "stored")
+            return found
+        with self.store.lock(name, key):
+            found = self.store.find(name, key)  # another process may have built it while this one waited
+            if found is not None:
+                self.progress.stage(name, "stored")
+                return found
+            self.progress.stage(name, "start")
+            artefact = self._build(name, key, identity, build)
+            self.progress.stage(name, "done")
+            return artefact
+
+    def _build(self, name: str, key: str, identity: Mapping[str, Any], build: Build) -> Artefact:
+        part = self.store.folder(name, key).with_name(f".{key}.part")
+        shutil.rmtree(part, ignore_errors=True)  # left by a process that was killed: we hold its lock
+        part.mkdir(parents=True)
+        meter, uses = Meter(), list[str]()
+        self._open.append((meter, uses))
+        try:
+            with meter.running():
+                build(part)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+        finally:
+            self._open.pop()
+        return self.store.put(name, key, identity, part, meter.cost(), tuple(uses))

@@ -1,0 +1,107 @@
+"""A sweep before it runs: every job composed and checked, so that a mistake costs no compute."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from dwbench.config import OPEN_SECTION, Job, build_run, compose
+from dwbench.data.base import Dataset, Splits
+from dwbench.errors import UserError
+from dwbench.evaluation.harness import check_tasks
+from dwbench.run import Run, rows_to_choose
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job with its objects and data."""
+
+    job: Job
+    run: Run
+    splits: Splits
+
+    @property
+    def key(self) -> str:
+        return self.run.key(self.splits)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Jobs, and the arguments that make Hydra launch exactly these."""
+
+    planned: tuple[Planned, ...]
+    hydra_arguments: tuple[str, ...]
+
+
+def plan(arguments: Sequence[str], multirun: bool) -> Sweep:
+    """Compose, build and check all jobs. Raises UserError for the first mistake."""
+    arguments = [_opened(argument) for argument in arguments]
+    axes = _axes(arguments)
+    swept = [axis for axis in axes if len(axis) > 1]
+    base = compose([choices[0] for choices in axes])
+    params = _experiment_axes(base, arguments)
+    if swept and not multirun and not params:
+        raise UserError(f"{swept[0][0]}: several values make a sweep: add -m")
+    all_axes = [*params, *axes]
+    splits: dict[str, Splits] = {}
+    planned = tuple(_planned(choice, splits) for choice in product(*all_axes))
+    is_sweep = multirun or bool(params)
+    joined = [_join(axis) for axis in all_axes]
+    return Sweep(planned, (("-m", "hydra.sweeper.params=null", *joined) if is_sweep else tuple(joined)))
+
+
+def _opened(argument: str) -> str:
+    """`selector_settings.NAME.field=value` may be given without Hydra's `+`."""
+    return f"++{argument}" if argument.startswith(f"{OPEN_SECTION}.") else argument
+
+
+def _axes(arguments: Sequence[str]) -> list[list[str]]:
+    """For each override its values as single overrides; one for what is no sweep."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(arguments))
+    except HydraException as error:
+        raise UserError(f"{' '.join(str(error).split())[:300]}: write key=value") from None
+    axes = []
+    for override in parsed:
+        if override.is_sweep_override():
+            key = override.get_key_element()
+            axes.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        else:
+            axes.append([str(override.input_line)])
+    return axes
+
+
+def _experiment_axes(base: Job, arguments: Sequence[str]) -> list[list[str]]:
+    """The axes that an experiment's file names in `sweep`, without those given on the command line."""
+    given = {argument.split("=")[0].lstrip("+~") for argument in arguments}
+    sweep: Mapping[str, Any] = base.config["sweep"] or {}
+    return [[f"{key}={value}" for value in _values(key, values)] for key, values in sweep.items() if key not in given]
+
+
+def _values(key: str, values: object) -> list[Any]:
+    if not isinstance(values, list) or not values:
+        raise UserError(f"sweep.{key}: must be a list of values")
+    return values
+
+
+def _join(axis: Sequence[str]) -> str:
+    key = axis[0].split("=", 1)[0]
+    return axis[0] if len(axis) == 1 else f"{key}={','.join(value.split('=', 1)[1] for value in axis)}"
+
+
+def _planned(overrides: Sequence[str], splits: dict[str, Splits]) -> Planned:
+    job = compose(overrides)
+    run = build_run(job)
+    where = f"{job.config['dataset']} {run.split_seed}"
+    if where not in splits:
+        splits[where] = load_splits(run.dataset, run.split_seed)
+    rows_to_choose(run, len(splits[where].pool))
+    check_tasks(run.evaluation.tasks)
+    return Planned(job, run, splits[where])
+
+
+def load_splits(dataset: Dataset, seed: int) -> Splits:
+    return dataset.load(seed)

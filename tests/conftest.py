@@ -1,0 +1,59 @@
+"""Fixtures for all tests: a tiny random model for mechanics, the embedded real one, and the shared material."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dwbench.models.spec import LM
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> LM:
+    """The embedded SmolLM2-135M-Instruct: real weights, slow on a CPU."""
+    return LM(name="smollm2-135m", source="embedded", dtype="float32", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny_lm(tmp_path_factory: pytest.TempPathFactory) -> LM:
+    """A random two-layer Llama (hidden 32) with SmolLM2's tokenizer and chat template, saved in a folder.
+
+    Its weights are drawn wider than usual, so that its predictions differ from uniform ones.
+    """
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from dwbench.models.embedded import smollm2_folder
+
+    folder = tmp_path_factory.mktemp("tiny_lm")
+    tokenizer = AutoTokenizer.from_pretrained(smollm2_folder())
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        initializer_range=0.2,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=True,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return LM(name="tiny", source=str(folder), dtype="float32", device="cpu", max_length=512)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of shared material: golden vectors and real rows. Skips where there is none."""
+    default = Path(__file__).resolve().parents[2] / "shared"
+    folder = Path(os.environ.get("DWBENCH_SHARED") or default)
+    if not folder.is_dir():
+        pytest.skip(f"no shared material in {folder}: set DWBENCH_SHARED")
+    return folder

@@ -1,0 +1,259 @@
+"""Records reach W&B's offline files, once; nothing asks, waits for long, or writes where it should not."""
+
+import json
+import os
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_records import made
+
+from dwbench.errors import UserError
+from dwbench.publish import Published, publish, run_config
+from dwbench.records import Record
+
+
+@pytest.fixture(autouse=True)
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No account, no settings, no network: the host is one that refuses at once."""
+    for name in list(os.environ):
+        if name.startswith("WANDB_"):
+            monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("NETRC", str(home / "netrc"))
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+
+
+def publish_in(folder: Path, records: list[Record], **options: Any) -> Published:
+    return publish(records, project="dwbench-test", folder=folder / "wb", marks=folder / "marks", **options)
+
+
+@dataclass
+class Run:
+    """What one .wandb file holds."""
+
+    id: str = ""
+    name: str = ""
+    group: str = ""
+    job_type: str = ""
+    project: str = ""
+    tags: list[str] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    artifacts: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+def blocks(path: Path) -> Iterator[bytes]:
+    """The records of a LevelDB-style log: 32 KiB blocks of (checksum, length, type, data)."""
+    raw = path.read_bytes()
+    at, kept = 7, b""  # behind wandb's own head
+    while at + 7 <= len(raw):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        _, length, kind = struct.unpack("<IHB", raw[at : at + 7])
+        kept += raw[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield kept
+            kept = b""
+
+
+def read(path: Path) -> Run:
+    from importlib import import_module
+
+    proto = import_module("wandb.proto.wandb_internal_pb2")  # its stubs lack the messages
+    found = Run()
+    for block in blocks(path):
+        record = proto.Record()
+        record.ParseFromString(block)
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            run = record.run
+            found.id, found.name, found.group = run.run_id, run.display_name, run.run_group
+            found.job_type, found.project, found.tags = run.job_type, run.project, list(run.tags)
+            found.config |= {item.key: json.loads(item.value_json) for item in run.config.update}
+        elif kind == "summary":
+            for item in record.summary.update:
+                found.summary[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
+        elif kind == "history":
+            row = {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in record.history.item}
+            found.history.append({"step": record.history.step.num, **row})
+        elif kind == "artifact":
+            contents = record.artifact.manifest.contents
+            found.artifacts[record.artifact.name] = {entry.path: entry.local_path for entry in contents}
+    return found
+
+
+def runs_in(folder: Path) -> list[Run]:
+    return sorted(
+        (read(path) for path in folder.glob("wb/wandb/offline-run-*/*.wandb")), key=lambda run: run.name
+    )
+
+
+def test_a_record_becomes_a_run(tmp_path: Path) -> None:
+    record = made("ifd", scorer="gpt2", select=(40.0, 1e15))
+    done = publish_in(tmp_path, [record])
+    assert done == Published(1, 0, "offline", str(tmp_path / "wb" / "wandb"), None)
+    (run,) = runs_in(tmp_path)
+    assert (run.id, run.group, run.job_type, run.project) == (record.run, "quickstart", "ifd", "dwbench-test")
+    assert run.name == "ifd 0.1 dialogsum smollm2-135m s0"
+    assert set(run.tags) == {"dialogsum", "smollm2-135m", "ifd"}
+
+    expected = run_config(record)
+    assert {name: run.config[name] for name in expected} == expected
+    assert run.config["selector"] == "ifd"
+    assert run.config["scorer"] == "gpt2"
+    assert run.config["budget_rows"] == 100
+    assert run.config["train/learning_rate"] == 1e-4
+    assert run.config["environment/packages/torch"] == "2.13.0"
+
+    assert run.summary["metrics/rouge_l"] == 0.25
+    assert run.summary["metrics/nll_stderr"] == 0.03125
+    assert run.summary["str/selection_seconds"] == 40.0
+    assert run.summary["str/full_tuning_flop"] == 5e15
+    assert run.summary["cost/training/seconds"] == 30.0
+    assert run.summary[f"cost/selection/selection-{record.run[:8]}/apart/load"] == 2.0
+
+    losses = [(row["step"], row["train/loss"]) for row in run.history if "train/loss" in row]
+    assert losses == [(1, 3.5), (2, 2.25), (3, 1.75)]
+
+    (files,) = run.artifacts.values()
+    chosen = Path(files["selection.json"])
+    assert chosen.is_relative_to(tmp_path / "wb")
+    assert json.loads(chosen.read_text())["ids"] == [f"row-{number}" for number in range(100)]
+
+
+def test_publishing_again_makes_no_second_run(tmp_path: Path) -> None:
+    records = [made("ifd"), made("zero_shot")]
+    assert publish_in(tmp_path, records[:1]).count_new == 1
+    again = publish_in(tmp_path, records)
+    assert (again.count_new, again.count_skipped) == (1, 1)
+    start = time.perf_counter()
+    assert publish_in(tmp_path, records) == Published(0, 2, "offline", None, None)
+    assert time.perf_counter() - start < 0.1
+    assert len(runs_in(tmp_path)) == 2
+
+
+def test_another_environment_is_no_change_but_another_result_is(tmp_path: Path) -> None:
+    record = made("ifd")
+    publish_in(tmp_path, [record])
+    moved = Record(record.path, {**record.data, "command": "dwbench run -m"})
+    assert publish_in(tmp_path, [moved]).count_new == 0
+    changed = Record(
+        record.path, {**record.data, "metrics": {"nll": {"value": 9.0, "stderr": None, "n": 64}}}
+    )
+    assert publish_in(tmp_path, [changed]).count_new == 1
+    assert publish_in(tmp_path, [record, changed]).count_new == 0
+    assert {run.id for run in runs_in(tmp_path)} == {record.run, f"{record.run}-{changed.content_key[:8]}"}
+
+
+def test_another_project_is_another_place(tmp_path: Path) -> None:
+    publish_in(tmp_path, [made()])
+    assert publish([made()], project="p2", folder=tmp_path / "wb", marks=tmp_path / "marks").count_new == 1
+
+
+def test_losses_can_be_left_out(tmp_path: Path) -> None:
+    publish_in(tmp_path, [made(), made()], log_loss=False)
+    (run,) = runs_in(tmp_path)
+    assert not any("train/loss" in row for row in run.history)
+    assert run.summary["metrics/nll"] == 1.5
+
+
+def test_a_key_without_network_falls_back_in_bounded_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "f" * 40)
+    start = time.perf_counter()
+    done = publish_in(tmp_path, [made("ifd"), made("random")], timeout_s=1.5)
+    assert time.perf_counter() - start < 8.0  # 1.5 s of waiting, once, and starting wandb's process twice
+    assert (done.count_new, done.mode) == (2, "offline")
+    assert done.notice is not None
+    assert done.notice.startswith("W&B can't be reached")
+    assert "\n" not in done.notice
+    assert "f" * 40 not in done.notice
+    assert [run.id for run in runs_in(tmp_path)] == [made("ifd").run, made("random").run]
+    assert not list(tmp_path.rglob("*.syncstate"))
+    # With nothing new there is nothing to wait for.
+    start = time.perf_counter()
+    assert publish_in(tmp_path, [made("ifd"), made("random")]).count_skipped == 2
+    assert time.perf_counter() - start < 0.1
+    # No secret in any file, no word on the console.
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() and b"f" * 40 in p.read_bytes()]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_malformed_key_falls_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "short")
+    done = publish_in(tmp_path, [made()])
+    assert (done.count_new, done.mode) == (1, "offline")
+    assert done.notice is not None
+
+
+def test_online_without_an_account_says_so(tmp_path: Path) -> None:
+    done = publish_in(tmp_path, [made()], mode="online")
+    assert (done.count_new, done.mode) == (1, "offline")
+    assert done.notice is not None
+    assert "API key" in done.notice
+    # Asked again, it tries again: what is wanted is not there yet. It stays the same run.
+    assert publish_in(tmp_path, [made()], mode="online").count_new == 1
+    assert {run.id for run in runs_in(tmp_path)} == {made().run}
+
+
+def test_nothing_is_asked_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    term = pytest.importorskip("wandb.errors.term")
+    monkeypatch.setattr(term, "_isatty", lambda _stream: True)
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
+    assert publish_in(tmp_path, [made()]).mode == "offline"
+
+
+def test_disabled_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert publish_in(tmp_path, [made()], mode="online") == Published(0, 0, "disabled", None, None)
+    assert not (tmp_path / "wb").exists()
+
+
+def test_offline_by_variable_does_not_try_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "f" * 40)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert publish_in(tmp_path, [made()]) == Published(1, 0, "offline", str(tmp_path / "wb" / "wandb"), None)
+
+
+def test_only_its_own_folders_are_written(tmp_path: Path) -> None:
+    before = dict(os.environ)
+    publish_in(tmp_path, [made()])
+    assert {path.name for path in tmp_path.iterdir()} == {"home", "cwd", "wb", "marks"}
+    assert not list((tmp_path / "cwd").iterdir())
+    assert not list((tmp_path / "home").rglob("*"))
+    assert {name: value for name, value in os.environ.items() if name in before} == before
+
+
+def test_trouble_inside_wandb_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
+    def broken(**_: object) -> None:
+        raise RuntimeError("the disk is full\nand so on")
+
+    monkeypatch.setattr(wandb, "init", broken)
+    done = publish_in(tmp_path, [made("ifd"), made("random")], mode="offline")
+    assert done.count_new == 0
+    assert done.notice == "W&B: 2 of 2 runs not published: the disk is full"
+    assert not (tmp_path / "marks").exists()
+
+
+@pytest.mark.parametrize("project", ["", "a/b", "x" * 129])
+def test_a_bad_project_name_is_refused(tmp_path: Path, project: str) -> None:
+    with pytest.raises(UserError, match="W&B project"):
+        publish([made()], project=project, folder=tmp_path / "wb", marks=tmp_path / "marks")
