@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, TypeVar, cast, dataclass_transform
 
 import pydantic
 import pydantic.dataclasses
@@ -28,7 +28,7 @@ NOT_IN_KEY: Mapping[str, bool] = {"not_in_key": True}
 def component(cls: type[T]) -> type[T]:
     """Make `cls` a frozen, validated, keyword-only dataclass."""
     config = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
-    return pydantic.dataclasses.dataclass(cls, frozen=True, kw_only=True, config=config)
+    return cast(type[T], pydantic.dataclasses.dataclass(cls, frozen=True, kw_only=True, config=config))
 
 
 def class_name(cls: type) -> str:

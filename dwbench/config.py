@@ -159,7 +159,7 @@ def _validation_line(path: str, error: Any) -> str:
 
 
 def model_named(name: str, key: str) -> LM:
-    """A configured model by its name, else a folder or hub id (`owner/name`). Raises UserError; `key` is what to blame."""
+    """A configured model by its name, else a folder or hub id (`owner/name`). Raises UserError that blames `key`."""
     if name in names("model"):
         data = yaml.safe_load((conf_folder() / "model" / f"{name}.yaml").read_text(encoding="utf-8"))
         return _as_lm(build(key, data))

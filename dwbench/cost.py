@@ -42,10 +42,7 @@ class Cost:
     apart: Mapping[str, float] = field(default_factory=dict)
 
     def __add__(self, other: "Cost") -> "Cost":
-        apart = {
-            name: self.apart.get(name, 0.0) + other.apart.get(name, 0.0)
-            for name in {*self.apart, *other.apart}
-        }
+        apart = {name: self.apart.get(name, 0.0) + other.apart.get(name, 0.0) for name in {*self.apart, *other.apart}}
         return Cost(
             seconds=self.seconds + other.seconds,
             forward_tokens=self.forward_tokens + other.forward_tokens,
@@ -103,6 +100,7 @@ class Meter:
         self._since: float | None = None
         self._counts: dict[str, float] = {}
         self._apart: dict[str, float] = {}
+        self._apart_inside = 0.0  # seconds of the blocks inside the open `apart` block
         self._peak = 0
 
     @contextmanager
@@ -128,14 +126,17 @@ class Meter:
 
     @contextmanager
     def apart(self, what: str) -> Iterator[None]:
-        """Book the block's seconds under `what` and not as the stage's own."""
+        """Book the block's seconds under `what` and not as the stage's own. A block in it has its own seconds."""
         with self.paused():
+            outer, self._apart_inside = self._apart_inside, 0.0
             start = time.perf_counter()
             try:
                 yield
             finally:
                 _synchronize()
-                self._apart[what] = self._apart.get(what, 0.0) + time.perf_counter() - start
+                spent = time.perf_counter() - start
+                self._apart[what] = self._apart.get(what, 0.0) + spent - self._apart_inside
+                self._apart_inside = outer + spent
 
     def count(
         self,

@@ -44,7 +44,8 @@ def _commit() -> dict[str, Any]:
     # Asked inside the package's own folder, so that a wheel below a user's repository does not report that one.
     if _git("ls-files", "--error-unmatch", "environment.py") is None:
         return {"commit": None, "dirty": None}
-    return {"commit": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain", "--", "..", ":!../results"))}
+    changed = _git("status", "--porcelain", "--", "..", ":!../results")
+    return {"commit": _git("rev-parse", "HEAD"), "dirty": bool(changed)}
 
 
 def _cpu() -> str:

@@ -1,4 +1,4 @@
-"""What Hydra launches: one job of a sweep, in this process or another. Its failure is written down and stops no other."""
+"""What Hydra launches: one job of a sweep, in this process or another. A failure is written down and stops no other."""
 
 import hashlib
 import os

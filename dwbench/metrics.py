@@ -3,7 +3,7 @@
 import functools
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
@@ -19,6 +19,12 @@ def rouge_l(answer: str, references: Sequence[str]) -> list[float]:
     """ROUGE-L F1 with Porter stemming, in [0, 1], of the answer against each reference."""
     scorer = _rouge_scorer()
     return [float(scorer.score(reference, answer)["rougeL"].fmeasure) for reference in references]
+
+
+def prepare(metric: Literal["exact_match", "rouge_l"]) -> None:
+    """Import now what `metric` needs: rouge_score takes 2 seconds, which belong to no stage."""
+    if metric == "rouge_l":
+        _rouge_scorer()
 
 
 @functools.cache
@@ -49,6 +55,11 @@ def strict_number(answer: str) -> float | None:
     return None
 
 
+def has_strict_number(text: str) -> bool:
+    """Whether `strict_number` finds one."""
+    return strict_number(text) is not None
+
+
 def flexible_number(answer: str) -> float | None:
     """The last number anywhere in the text; None where there is none."""
     numbers = _numbers(answer)
@@ -72,7 +83,7 @@ def matches(number: float | None, references: Sequence[str]) -> bool:
 
 
 def _numbers(text: str) -> list[float]:
-    return [_value(found) for found in _NUMBER.finditer(text.replace("$", ""))]
+    return [_value(found) for found in _NUMBER.finditer(text.replace("$", "").replace("\u2212", "-"))]
 
 
 def _value(found: "re.Match[str]") -> float:
@@ -84,7 +95,9 @@ def _value(found: "re.Match[str]") -> float:
     return float(number.replace(",", ""))
 
 
-def scored(metric: Literal["exact_match", "rouge_l"], answer: str, references: Sequence[str]) -> dict[str, Any]:
+def scored(
+    metric: Literal["exact_match", "rouge_l"], answer: str, references: Sequence[str]
+) -> dict[str, float]:
     """The metrics of one test answer, by name, each in [0, 1]."""
     if metric == "rouge_l":
         scores = rouge_l(answer, references)

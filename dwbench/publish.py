@@ -163,9 +163,7 @@ class _Writer:
             for record in records:
                 try:
                     self._write(record)
-                except (
-                    Exception
-                ) as error:  # no account, no key, no network, no permission, an upload that hangs
+                except Exception as error:  # no account, no key, no network, no permission, an upload that hangs
                     if not self._online:
                         raise
                     # Someone without an account is not told so after every run, unless online was asked for.

@@ -133,9 +133,7 @@ def select(
 
 def _mark_untrainable(found: Scores, rows: Sequence[Example], untrainable: Mapping[str, str]) -> Scores:
     bad = np.array([row.uid in untrainable for row in rows])
-    reasons = tuple(
-        reason or untrainable.get(row.uid, "") for reason, row in zip(found.reasons, rows, strict=True)
-    )
+    reasons = tuple(reason or untrainable.get(row.uid, "") for reason, row in zip(found.reasons, rows, strict=True))
     preference = np.where(bad, np.nan, found.preference)
     return Scores(found.values, preference, found.tier, reasons, found.notes)
 
@@ -187,9 +185,7 @@ def execute(run: Run, bench: Bench, models: LoadedModels, splits: Splits) -> dic
     """Do the run and return its record, but for its configuration and command."""
     prepared = prepare(run, models, splits)
     k = rows_to_choose(run, len(splits.pool))
-    selection = select(
-        bench, models, run.selector, splits, run.dataset, run.scorer, run.seed, k, prepared.untrainable
-    )
+    selection = select(bench, models, run.selector, splits, run.dataset, run.scorer, run.seed, k, prepared.untrainable)
     models.release()
     chosen = {row.uid: prepared.pairs[row.uid] for row in selection.chosen if row.uid in prepared.pairs}
     trained = _train(run, bench, chosen) if chosen else None
@@ -333,4 +329,3 @@ def forget_failure(folder: Path, run_key: str) -> None:
     path.unlink(missing_ok=True)
     if path.parent.is_dir() and not any(path.parent.iterdir()):
         shutil.rmtree(path.parent)
-

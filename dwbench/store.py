@@ -1,8 +1,8 @@
 """The store of stage results: `<root>/<stage>/<key>/` with `manifest.json` and the stage's files.
 
 A result is written into a `.part` folder beside its place and appears by one rename, under a lock of the operating
-system that dies with its process. So a result is either whole or absent, an exception stores nothing, and of several processes
-that want one key, one builds and the others wait. What it costs: one lock file a key is left behind.
+system that dies with its process. So a result is either whole or absent, an exception stores nothing, and of several
+processes that want one key, one builds and the others wait. What it costs: one lock file a key is left behind.
 
 Costs live with results. A `Bench` tracks which stages a stage used; the cost of a selection is the sum over
 everything it used, each key once, whether it was computed now or found.
@@ -111,9 +111,7 @@ class Store:
         uses: tuple[str, ...],
     ) -> Artefact:
         """Turn the finished `.part` folder into the result. Call it under the lock."""
-        files = {
-            str(path.relative_to(part)): file_sha256(path) for path in sorted(part.rglob("*")) if path.is_file()
-        }
+        files = {str(path.relative_to(part)): file_sha256(path) for path in sorted(part.rglob("*")) if path.is_file()}
         manifest = {
             "stage": stage,
             "key": key,

@@ -28,7 +28,7 @@ EMBEDDED = "smollm2-135m"
 
 def _parser() -> Parser:
     parser = Parser(prog="dwbench select", description="Choose the rows of your own data that are worth tuning on.")
-    parser.add_argument("pool", metavar="POOL", help="rows: .jsonl, .json, .csv, .parquet, or a hub data set's owner/name")
+    parser.add_argument("pool", metavar="POOL", help="a .jsonl, .json, .csv or .parquet file, or owner/name on the hub")
     parser.add_argument("--selector", required=True, help="a method: `dwbench list selectors`")
     parser.add_argument("--budget", default="10%", help="5%%, 0.05, 50 or 100%% (default 10%%)")
     parser.add_argument("--model", help=f"scorer: configured name, folder or hub id (default {EMBEDDED})")

@@ -22,7 +22,7 @@ def table(arguments: Sequence[str]) -> int:
     parser.add_argument("name", nargs="?", help="an experiment: a folder below the results")
     parser.add_argument("--results", default="results", help="folder of records (results)")
     parser.add_argument("--format", default="text", choices=["text", "md", "csv", "latex"])
-    parser.add_argument("--allow-mixed", action="store_true", help="show runs of other library versions or hardware too")
+    parser.add_argument("--allow-mixed", action="store_true", help="show other library versions or hardware too")
     given = parser.parse_args(arguments)
     records = load_records(Path(given.results))
     shown = [record for record in records if given.name in (None, record.experiment)]

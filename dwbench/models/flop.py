@@ -42,7 +42,7 @@ class Shape:
 
         config = AutoConfig.from_pretrained(location, revision=revision)
         with torch.device("meta"):
-            return cls.of(AutoModelForCausalLM.from_config(config))
+            return cls.of(AutoModelForCausalLM.from_config(config))  # type: ignore[no-untyped-call]
 
     def to_json(self) -> dict[str, int]:
         return asdict(self)
@@ -61,9 +61,8 @@ class Shape:
         """FLOP of decoding `new` tokens one at a time behind a cached prompt of `prompt` tokens."""
         keys_read = sum(prompt + step + 1 for step in range(new))
         return (
-            (2.0 * self.layer_weights + 2.0 * self.vocab * self.hidden) * new
-            + 4.0 * self.attention_width * self.layers * keys_read
-        )
+            2.0 * self.layer_weights + 2.0 * self.vocab * self.hidden
+        ) * new + 4.0 * self.attention_width * self.layers * keys_read
 
     def lora_step(self, lengths: Sequence[int], head_rows: int, checkpointing: bool) -> float:
         """FLOP of one training pass with frozen base weights: forward, gradients of the activations, and a second

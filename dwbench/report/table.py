@@ -88,9 +88,7 @@ def table(records: Sequence[Record], *, reference: Sequence[Record] = (), allow_
         [_section_identity(record) for record in firsts],
         [record.run for record in firsts],
     )
-    sections = [
-        _section(group, title, ratio_of) for group, title in zip(groups.values(), titles, strict=True)
-    ]
+    sections = [_section(group, title, ratio_of) for group, title in zip(groups.values(), titles, strict=True)]
     sections.sort(key=lambda section: (section.dataset, section.model, section.title))
     return Table(tuple(sections), mixed)
 
@@ -199,9 +197,7 @@ def _label(record: Record) -> str:
     return f"{record.label} by {scorer['name']}" if weaker else record.label
 
 
-def _told_apart(
-    names: Sequence[str], identities: Sequence[Mapping[str, Any]], runs: Sequence[str]
-) -> list[str]:
+def _told_apart(names: Sequence[str], identities: Sequence[Mapping[str, Any]], runs: Sequence[str]) -> list[str]:
     """`names`; one that occurs twice gets what differs, at most three fields, or else its run."""
     flat = [_flat(one) for one in identities]
     told = []

@@ -118,4 +118,3 @@ def part_masses(
         logits = logits + mask[:, rows].float()
     on_columns = torch.softmax(logits, dim=-1).sum(dim=(0, 1)).double()
     return np.array([float(on_columns[a + shift : b + shift].sum()) for a, b in want.columns])
-

@@ -46,12 +46,12 @@ def greedy(
         mask[row, longest - len(prompt) :] = 1
     ends = end_tokens(model, tokenizer)
 
-    class Complete(StoppingCriteria):  # type: ignore[misc]
+    class Complete(StoppingCriteria):
         def __call__(self, input_ids: "torch.Tensor", scores: Any, **options: Any) -> "torch.Tensor":
             texts = tokenizer.batch_decode(input_ids[:, longest:], skip_special_tokens=True)
             return torch.tensor([is_complete(text) for text in texts], device=input_ids.device)
 
-    config = GenerationConfig(
+    config = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False,
         num_beams=1,
         temperature=1.0,
@@ -69,9 +69,7 @@ def greedy(
             generation_config=config,
             stopping_criteria=StoppingCriteriaList([Complete()]),
         )
-    return [
-        _answer(tokenizer, row[longest:].tolist(), ends, max_new_tokens, is_complete) for row in output.cpu()
-    ]
+    return [_answer(tokenizer, row[longest:].tolist(), ends, max_new_tokens, is_complete) for row in output.cpu()]
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:
@@ -81,12 +79,12 @@ def end_tokens(model: Any, tokenizer: Any) -> list[int]:
     return list(dict.fromkeys([int(tokenizer.eos_token_id), *(int(token) for token in more)]))
 
 
-def _answer(
-    tokenizer: Any, new: list[int], ends: list[int], cap: int, is_complete: Callable[[str], bool]
-) -> Answer:
+def _answer(tokenizer: Any, new: list[int], ends: list[int], cap: int, is_complete: Callable[[str], bool]) -> Answer:
     """Cut what was decoded while other rows of the batch were still at work."""
     end = next((position for position, token in enumerate(new) if token in ends), None)
     tokens = new if end is None else new[:end]
     text = tokenizer.decode(tokens, skip_special_tokens=True)
-    n_tokens = len(tokens) + (end is not None)
-    return Answer(text=text, n_tokens=n_tokens, finished=end is not None or is_complete(text) or n_tokens < cap)
+    complete = is_complete(text)
+    # Behind an answer that was complete stands padding, which is the end token too: it was not decoded.
+    n_tokens = len(tokens) + (end is not None and not complete)
+    return Answer(text=text, n_tokens=n_tokens, finished=end is not None or complete or n_tokens < cap)

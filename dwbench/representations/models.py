@@ -1,5 +1,6 @@
 """Models loaded on demand, each once, for as long as a selection needs them."""
 
+import gc
 from typing import Any
 
 from dwbench.component import canonical_json, identity
@@ -11,7 +12,10 @@ from dwbench.store import Bench
 
 
 class LoadedModels:
-    """Tokenizers and scorers by identity. `release` lets go of the weights; tokenizers stay."""
+    """Tokenizers and weights by identity (and device), each loaded once.
+
+    `release` lets go of the weights; tokenizers stay.
+    """
 
     def __init__(self) -> None:
         self._chats: dict[str, Chat] = {}
@@ -24,8 +28,11 @@ class LoadedModels:
         return self._chats[key]
 
     def scorer(self, lm: LM, bench: Bench) -> Scorer:
-        key = canonical_json(identity(lm))
+        key = canonical_json([identity(lm), lm.resolved_device()])
         if key not in self._models:
+            with bench.meter.apart("import"):
+                import transformers.models.auto.modeling_auto
+                import transformers.models.auto.tokenization_auto  # noqa: F401
             self._models[key] = load_model(lm)
         return Scorer(self._models[key], self.chat(lm), bench, lm.token_budget)
 
@@ -33,6 +40,7 @@ class LoadedModels:
         """Free the weights before something else needs the memory."""
         if self._models:
             self._models.clear()
+            gc.collect()  # modules hold each other in cycles
             import torch
 
             if torch.cuda.is_available():

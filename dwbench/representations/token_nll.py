@@ -43,9 +43,7 @@ def batch_token_nll(model: Any, pairs: Sequence[Pair]) -> list[np.ndarray]:
     return np.split(nll, ends[:-1])
 
 
-def rows_logits(
-    model: Any, ids: "torch.Tensor", mask: "torch.Tensor", wanted: "torch.Tensor"
-) -> "torch.Tensor":
+def rows_logits(model: Any, ids: "torch.Tensor", mask: "torch.Tensor", wanted: "torch.Tensor") -> "torch.Tensor":
     """Logits [wanted rows, vocabulary] of the positions where `wanted` [batch, length] is true, in row-major order.
 
     The positions are picked in front of the LM head, so that whatever a model does behind it (scaling, soft caps)

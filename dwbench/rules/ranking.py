@@ -42,8 +42,7 @@ def scores(
 ) -> Scores:
     """Scores in one tier, unless others are given. A NaN without a reason gets `not a number`."""
     told = tuple(
-        reason or ("not a number" if np.isnan(value) else "")
-        for reason, value in zip(reasons, preference, strict=True)
+        reason or ("not a number" if np.isnan(value) else "") for reason, value in zip(reasons, preference, strict=True)
     )
     one_tier = np.zeros(len(values), dtype=np.int64)
     return Scores(
@@ -64,7 +63,8 @@ class Ranking(NamedTuple):
 
 
 def rank(given: Scores, k: int, tie_break: np.ndarray) -> Ranking:
-    """Order of all rows: tier, then preference from high to low, invalid rows last, ties by `tie_break` ([N] in [0, 1)).
+    """Order of all rows: tier, then preference from high to low, invalid rows last, ties by `tie_break` ([N] in [0,
+    1)).
 
     Raises ValueError unless 0 <= k <= N.
     """

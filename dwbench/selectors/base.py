@@ -1,11 +1,12 @@
 """What a selector is, and what it may reach.
 
 A selector is one component with a `score` method. It declares in `needs` what it uses; the key of its result is made of
-exactly that, and `Context` refuses everything else, also when the result lies in the store already. So `random` is drawn once for all
-models, and a loss is computed once for all seeds.
+exactly that, and `Context` refuses everything else, also when the result lies in the store already. So `random` is
+drawn once for all models, and a loss is computed once for all seeds.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -155,6 +156,10 @@ class Context:
         """The same for the target set. Needs `seed` and `target`."""
         self._require("seed")
         return seeds.draw([row.uid for row in self.target], self._seed, "select", "target", *axes)
+
+    def importing(self) -> AbstractContextManager[None]:
+        """Imports inside the block are not charged to the selector."""
+        return self._bench.meter.apart("import")
 
     def track(self, what: str, total: int) -> Any:
         """Progress of a long loop, as `Progress.track`."""

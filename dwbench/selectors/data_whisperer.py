@@ -8,7 +8,7 @@ import numpy as np
 from dwbench.component import component
 from dwbench.data.base import Example
 from dwbench.errors import UserError
-from dwbench.metrics import answer_score
+from dwbench.metrics import answer_score, prepare
 from dwbench.representations.attention import RowsAndColumns, Span
 from dwbench.representations.generation import Answer
 from dwbench.rules.ranking import Scores, scores
@@ -45,7 +45,7 @@ def demo_weights(mass: np.ndarray, demo_lengths: Sequence[int], n_rows: int) -> 
         n_rows: query rows; cancels out, kept for the published scale of `a`.
     """
     a = np.asarray(mass, dtype=np.float64) / (np.asarray(demo_lengths, dtype=np.float64) * n_rows)
-    return a / a.sum()
+    return np.asarray(a / a.sum())
 
 
 def contributions(quality: float, weights: np.ndarray, n_d: int) -> np.ndarray:
@@ -91,19 +91,21 @@ def position_correction(weights: np.ndarray, present: np.ndarray) -> np.ndarray:
 class DataWhisperer:
     """Data Whisperer (Wang et al., ACL 2025, Algorithm 1, Eqs. 3 to 7). Higher is chosen first.
 
-    Groups of n_d rows are shown as demonstrations with n_q queries; the model answers all queries at once. The mean quality
-    of the answers is shared out among the demonstrations by the attention that the query rows pay them at one layer.
+    Groups of n_d rows are shown as demonstrations with n_q queries; the model answers all queries at once. The mean
+    quality of the answers is shared out among the demonstrations by the attention that the query rows pay them at one
+    layer.
 
-    The reference code differs (`variant: reference` gives its behaviour): demonstrations and queries in data set order instead of
-    random groups; attention windows that are off by one token a part; prompts with fewer parsed answers than queries
-    dropped, so that their demonstrations score 0; a second forward pass for the attention; float16 sums; in a short
-    last group the weights are not scaled.
+    The reference code differs (`variant: reference` gives its behaviour): demonstrations and queries in data set
+    order instead of random groups; attention windows that are off by one token a part; prompts with fewer parsed
+    answers than queries dropped, so that their demonstrations score 0; a second forward pass for the attention;
+    float16 sums; in a short last group the weights are not scaled.
 
     Attributes:
         n_d, n_q: demonstrations and queries a prompt.
         rounds: how often every row is a demonstration, each time in a new random group.
         layer: attention layer, 0-based; None: the paper's for its models, else 0.42 of the depth.
-        attn_rows: `query_block` (all behind the last demonstration; the code), `query_text_only` (Eq. 6 to the letter) or
+        attn_rows: `query_block` (all behind the last demonstration; the code), `query_text_only` (Eq. 6 to the
+        letter) or
             `last_token`.
         weight: `attn`, `uniform` (the paper's "w/o attention") or `attn_position_corrected`.
         on_missing: an unparsed answer counts 0 (`zero`), drops its prompt (`drop`), or its query is asked alone
@@ -162,10 +164,13 @@ class DataWhisperer:
             "max_new_tokens": self.max_new_tokens,
             "variant": self.variant,
         }
-        of = ("pool", *sorted(self.needs - {"responses", "order"}))
-        return context.represent("icl_prompts", 1, settings, of, lambda: self._show(context))
+        return context.represent("icl_prompts", 1, settings, ("pool", *sorted(self.needs)), lambda: self._show(context))
 
     def _show(self, context: Context) -> dict[str, np.ndarray]:
+        with context.importing():
+            prepare(context.task.metric)
+            if self.variant == "reference":
+                import sklearn.model_selection  # noqa: F401
         source = context.target if self.query_source == "target" else context.pool
         groups, queries = self._pairing(context, source)
         prompts = [
@@ -223,17 +228,15 @@ class DataWhisperer:
             shown["shown"][position] = True
         return shown
 
-    def _pairing(
-        self, context: Context, source: Sequence[Example]
-    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    def _pairing(self, context: Context, source: Sequence[Example]) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Which rows are shown together, and which rows of `source` are asked behind them."""
         from_pool = self.query_source == "pool"
         needed = self.n_q + (min(self.n_d, context.n_rows) if from_pool else 0)
         if len(source) < needed:
             where = "pool" if from_pool else "target set"
+            sizes = f"selector.n_d={self.n_d}, n_q={self.n_q}"
             raise UserError(
-                f"selector.n_d={self.n_d}, n_q={self.n_q}: the {where} has {len(source)} rows but a prompt takes {needed}: "
-                f"lower n_d or n_q"
+                f"{sizes}: the {where} has {len(source)} rows but a prompt takes {needed}: lower n_d or n_q"
             )
         if self.variant == "reference":
             return reference.pairing(context.n_rows, len(source), self.n_d, self.n_q, from_pool)
@@ -296,9 +299,7 @@ class DataWhisperer:
             ]
         )
 
-    def _ask_alone(
-        self, context: Context, demos: Sequence[Example], query: Example, cap: int
-    ) -> str | None:
+    def _ask_alone(self, context: Context, demos: Sequence[Example], query: Example, cap: int) -> str | None:
         prompt = build_prompt(context.chat, context.task, demos, [query])
         task = context.task
         found = context.scorer.answers([prompt.ids], cap, lambda text: is_complete(text, task, 1))
@@ -324,14 +325,13 @@ class DataWhisperer:
         never_shown = np.ones(n_rows, dtype=bool)
         never_shown[shown["group"][shown["shown"]][present[shown["shown"]]]] = False
         reasons = tuple(
-            "" if n else (too_long if unshown else dropped)
-            for n, unshown in zip(count, never_shown, strict=True)
+            "" if n else (too_long if unshown else dropped) for n, unshown in zip(count, never_shown, strict=True)
         )
         return scores(values, values, reasons, notes=_notes(shown, used, self.n_q))
 
     def _weights(self, shown: dict[str, np.ndarray], present: np.ndarray) -> np.ndarray:
         if self.weight == "uniform":
-            return present / present.sum(axis=1, keepdims=True)
+            return np.asarray(present / present.sum(axis=1, keepdims=True))
         weights = np.zeros(present.shape)
         for position in np.flatnonzero(shown["shown"]):
             mask = present[position]

@@ -1,8 +1,8 @@
 """What Data Whisperer's published code does differently (repository gszfwsb/Data-Whisperer), for `variant: reference`.
 
-Kept: pairing in data set order, attention windows that assume a BOS for each part, dropped prompts, float16 sums, no rule for short
-groups, 0 for rows that were never scored. Not kept: its prompts with hand-written chat headers, its second forward
-pass, and its cap of 8,192 tokens (answers are complete long before).
+Kept: pairing in data set order, attention windows that assume a BOS for each part, dropped prompts, float16 sums, no
+rule for short groups, 0 for rows that were never scored. Not kept: its prompts with hand-written chat headers, its
+second forward pass, and its cap of 8,192 tokens (answers are complete long before).
 """
 
 import re
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dwbench.data.base import Example, Task
+from dwbench.errors import UserError
 from dwbench.models.chat import Chat
 from dwbench.representations.attention import RowsAndColumns
 from dwbench.rules.ranking import Scores, scores
@@ -24,8 +25,8 @@ def pairing(
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Demonstrations in data set order, contiguous; group t is asked query batch t modulo their number.
 
-    From the pool: two shuffled folds (seed 42), the demonstrations of one with the queries of the other. From a target set:
-    one pass. Query batches shorter than n_q are left out.
+    From the pool: two shuffled folds (seed 42), the demonstrations of one with the queries of the other. From a
+    target set: one pass. Query batches shorter than n_q are left out.
     """
     if not from_pool:
         return _pair_up(np.arange(n_rows), np.arange(n_source), n_d, n_q)
@@ -40,11 +41,13 @@ def pairing(
     return groups, queries
 
 
-def _pair_up(
-    demos: np.ndarray, queries: np.ndarray, n_d: int, n_q: int
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _pair_up(demos: np.ndarray, queries: np.ndarray, n_d: int, n_q: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     groups = [demos[start : start + n_d] for start in range(0, len(demos), n_d)]
     asked = [queries[start : start + n_q] for start in range(0, len(queries) - n_q + 1, n_q)]
+    if not asked:
+        raise UserError(
+            f"selector.n_q={n_q}, variant=reference: there are only {len(queries)} queries, half of the pool: lower n_q"
+        )
     return groups, [asked[turn % len(asked)] for turn in range(len(groups))]
 
 
@@ -53,9 +56,7 @@ def window_lengths(part_tokens: Sequence[int]) -> list[int]:
     return [n - 1 for n in part_tokens]
 
 
-def windows(
-    instruction_tokens: int, demo_tokens: Sequence[int], block_tokens: int, length: int
-) -> RowsAndColumns:
+def windows(instruction_tokens: int, demo_tokens: Sequence[int], block_tokens: int, length: int) -> RowsAndColumns:
     """Attention windows from the separately tokenised parts' lengths, each one short."""
     n_i, *lengths, n_r = window_lengths([instruction_tokens, *demo_tokens, block_tokens])
     columns, at = [], n_i

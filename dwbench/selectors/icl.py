@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dwbench.data.base import Example, Task
-from dwbench.metrics import has_strict_number
+from dwbench.metrics import strict_number
 from dwbench.models.chat import Chat
 from dwbench.representations.attention import Span
 
@@ -38,14 +38,14 @@ def build_prompt(chat: Chat, task: Task, demos: Sequence[Example], queries: Sequ
 
     A token belongs to the part that holds its first character, by the tokenizer's offsets on the whole prompt.
     """
-    intro = f"{task.input_label}s and their {task.answer_label.lower()}s:\n\n"
+    intro = "Here are some examples.\n\n"
     demo_texts = [demo_text(task, demo) for demo in demos]
-    now = f"Now {len(queries)} new:\n\n" if len(queries) > 1 else "Now a new one:\n\n"
+    now = "Now, do the same for these" + (".\n\n" if task.multiline else ", one line each.\n\n")
     query_texts = [f"{task.input_label} {i}: {row.input}" for i, row in enumerate(queries, 1)]
-    form = "\n".join(f"{task.answer_label} {i}: <{task.answer_label.lower()}>" for i in range(1, len(queries) + 1))
-    kind = "each answer behind its label" if task.multiline else "each on one line"
-    ending = f"\n\nAnswer in this form, {kind}:\n{form}"
-    content = intro + "".join(demo_texts) + now + "\n\n".join(query_texts) + ending
+    # The form stands last: in front of the queries, small models go on writing queries.
+    form = "".join(f"\n{task.answer_label} {i}: <...>" for i in range(1, len(queries) + 1))
+    ending = f"\n\nAnswer in this form:{form}"
+    content = intro + "".join(demo_texts) + now + "\n".join(query_texts) + ending
     text = chat.text([("system", task.icl_system), ("user", content)])
     start = text.index(content) + len(intro)
     demo_chars = _consecutive(start, [len(part) for part in demo_texts])
@@ -53,7 +53,7 @@ def build_prompt(chat: Chat, task: Task, demos: Sequence[Example], queries: Sequ
     query_chars, at = [], block + len(now)
     for part in query_texts:
         query_chars.append((at, at + len(part)))
-        at += len(part) + 2
+        at += len(part) + 1
     encoded = chat.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     starts = [begin for begin, _ in encoded["offset_mapping"]]
     spans = token_spans(starts, [*demo_chars, *query_chars])
@@ -85,9 +85,9 @@ def token_spans(starts: Sequence[int], chars: Sequence[Span]) -> list[Span]:
 def answers_by_index(text: str, task: Task, n_queries: int) -> list[str | None]:
     """The answer behind each numbered label, None where there is none.
 
-    A label starts a line (markdown marks allowed), is the task's answer or input label, carries a number and a colon. The
-    first block with a number wins; numbers above `n_queries` close the block before them and are ignored. An answer ends
-    with its line, or with the next label where the task's answers have several lines.
+    A label starts a line (markdown marks allowed), is the task's answer or input label, carries a number and a colon.
+    The first block with a number wins; numbers above `n_queries` close the block before them and are ignored. An
+    answer ends with its line, or with the next label where the task's answers have several lines.
     """
     labels = list(_label_pattern(task).finditer(text))
     found: list[str | None] = [None] * n_queries
@@ -110,12 +110,11 @@ def _label_pattern(task: Task) -> re.Pattern[str]:
 def is_complete(text: str, task: Task, n_queries: int) -> bool:
     """Whether generation may stop: all `n_queries` answers are there, and more text can't change them."""
     labels = list(_label_pattern(task).finditer(text))
-    numbers = [int(label["number"]) for label in labels]
-    if not numbers or None in answers_by_index(text, task, n_queries):
+    if not labels or None in answers_by_index(text, task, n_queries):
         return False
-    if numbers[-1] > n_queries or numbers[-1] in numbers[:-1]:
+    if None not in answers_by_index(text[: labels[-1].start()], task, n_queries):
         return True
     tail = text[labels[-1].end() :]
     if task.metric == "exact_match":
-        return "\n" in tail.strip(" ") and has_strict_number(tail.rsplit("\n", 1)[0])
+        return "\n" in tail.strip(" ") and strict_number(tail.rsplit("\n", 1)[0]) is not None
     return not task.multiline and "\n" in tail.lstrip()

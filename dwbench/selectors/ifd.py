@@ -17,15 +17,18 @@ def ifd(conditional: np.ndarray, direct: np.ndarray, ratio: Literal["loss", "ppl
     """
     if ratio == "ppl":
         return np.asarray(np.exp(conditional - direct))
-    return np.divide(conditional, direct, out=np.full_like(conditional, np.nan), where=direct != 0)
+    undefined = np.full_like(conditional, np.nan)
+    return np.asarray(np.divide(conditional, direct, out=undefined, where=direct != 0))
 
 
 @component
 class IFD:
-    """IFD (Li et al., NAACL 2024, "From Quantity to Quality", section 2.2): how little the instruction helps the answer.
+    """IFD (Li et al., NAACL 2024, "From Quantity to Quality", section 2.2): how little the instruction helps the
+    answer.
 
-    Score: IFD(Q, A) = L(A|Q) / L(A). Higher is harder and chosen first, among rows with IFD <= `ifd_max`; rows above are
-    misaligned. Where fewer than k rows are left, they follow in ascending order, and their number is in the notes.
+    Score: IFD(Q, A) = L(A|Q) / L(A). Higher is harder and chosen first, among rows with IFD <= `ifd_max`; rows above
+    are misaligned. Where fewer than k rows are left, they follow in ascending order, and their number is in the
+    notes.
 
     The reference's code differs: it looks for the answer's tokens in a re-tokenised text, so that both arms may score
     different ones; it drops rows that reach the maximum length; its share is one of the rows kept, not of the pool.

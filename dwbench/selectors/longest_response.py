@@ -11,7 +11,8 @@ from dwbench.selectors.base import Context, Need
 
 @component
 class LongestResponse:
-    """Rows with the most response tokens, in tokens of the scorer's tokenizer (Zhao et al. 2024, "Long Is More for Alignment").
+    """Rows with the most response tokens, in tokens of the scorer's tokenizer (Zhao et al. 2024, "Long Is More for
+    Alignment").
 
     Score: response tokens without the end of turn, untruncated; higher is chosen first. No forward pass.
     """

@@ -47,7 +47,7 @@ class Losses:
 def response_losses(context: Context, arm: Arm) -> Losses:
     """The losses of the pool's responses behind `arm`. Needs `responses`, `task` and `scorer`."""
     arrays = context.represent(
-        "response_nll", VERSION, {"arm": arm}, ("pool", "task", "scorer"), lambda: _compute(context, arm)
+        "response_nll", VERSION, {"arm": arm}, ("pool", "responses", "task", "scorer"), lambda: _compute(context, arm)
     )
     return Losses(**arrays)
 

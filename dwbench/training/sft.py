@@ -167,9 +167,7 @@ def training_rows(pairs: Sequence[Pair]) -> dict[str, list[list[int]]]:
     }
 
 
-def _trainer(
-    lm: LM, model: Any, pairs: Sequence[Pair], config: LoraSFT, rate: float, seed: int, scratch: str
-) -> Any:
+def _trainer(lm: LM, model: Any, pairs: Sequence[Pair], config: LoraSFT, rate: float, seed: int, scratch: str) -> Any:
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import PrinterCallback, set_seed

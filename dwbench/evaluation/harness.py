@@ -1,0 +1,226 @@
+"""Scores of a model on test rows: lm-eval with our task files, our prompts and exactly our token ids."""
+
+import hashlib
+import json
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dwbench import seeds
+from dwbench.component import component
+from dwbench.data.base import Example, Task
+from dwbench.errors import UserError
+from dwbench.models.chat import Chat, cut_response
+from dwbench.models.loading import load_model, load_tokenizer
+from dwbench.models.spec import LM
+from dwbench.representations.scorer import Scorer
+from dwbench.rng import preserved_rng
+from dwbench.store import Bench, write_json
+
+TASKS = Path(__file__).parent / "tasks"
+
+Metrics = dict[str, dict[str, float | int | None]]
+"""`{name: {value, stderr, n}}`; stderr is that of the mean over n rows, None where it is unknown."""
+
+
+@component
+class Evaluation:
+    """What a tuned model is scored on. Everything here is part of the key.
+
+    Attributes:
+        nll_rows: test rows whose response's NLL is taken; 0: none, None: all.
+        generation_rows: test rows that are answered, likewise. Both draw the same rows, the fewer a part of the more.
+        tasks: further tasks of lm-eval, by name.
+        tasks_limit: rows of each of those; None: all.
+        tasks_num_fewshot: examples in their prompts; None: what the task itself says.
+        tasks_chat_template: put their prompts through the model's chat template.
+        tasks_batch_size: sequences of one of their batches. Our own rows go by the model's token budget.
+    """
+
+    nll_rows: int | None = None
+    generation_rows: int | None = None
+    tasks: tuple[str, ...] = ()
+    tasks_limit: int | None = None
+    tasks_num_fewshot: int | None = None
+    tasks_chat_template: bool = True
+    tasks_batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("nll_rows", "generation_rows", "tasks_num_fewshot"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"{name}: must not be negative, as {value} is")
+        if self.tasks_limit is not None and self.tasks_limit < 1:
+            raise ValueError(f"tasks_limit: must be at least 1, not {self.tasks_limit}")
+        if self.tasks_batch_size < 1:
+            raise ValueError(f"tasks_batch_size: must be at least 1, not {self.tasks_batch_size}")
+        if len(set(self.tasks)) < len(self.tasks):
+            raise ValueError("tasks: names one task twice")
+        if self.nll_rows == 0 and self.generation_rows == 0 and not self.tasks:
+            raise ValueError("nll_rows and generation_rows are 0 and tasks is empty: nothing would be evaluated")
+
+
+def evaluate(
+    bench: Bench,
+    lm: LM,
+    adapter: Path | None,
+    task: Task,
+    test: Sequence[Example],
+    config: Evaluation,
+    seed: int,
+    folder: Path,
+) -> None:
+    """Score `lm` with `adapter` (None: as it is), inside an open stage, and write into `folder`:
+
+    - `metrics.json`: see `Metrics`. `nll` is the mean over rows of the NLL per response token (nats), `rouge_l`,
+      `rouge_l_best`, `exact_match_strict` and `exact_match_flexible` are in [0, 1], `response_tokens_mean` is the
+      length of the answers; other tasks are `<task>/<metric>,<filter>`.
+    - `samples.jsonl`: a line a row and request, with the answer as it was generated.
+
+    Global random state is left as it was.
+
+    Raises:
+        UserError: a prompt leaves no room in `lm.max_length` for the answer, or another task's data is out of reach.
+    """
+    with bench.meter.apart("import"):
+        import lm_eval  # noqa: F401  with torch and transformers, 5 s
+
+        from dwbench.metrics import rouge_l
+
+        rouge_l("", [""])
+    with bench.meter.apart("load"):
+        chat = load_tokenizer(lm)
+        documents = {
+            "nll": _documents(chat, task, chosen(test, config.nll_rows, seed), reserve=1),
+            "generation": _documents(chat, task, chosen(test, config.generation_rows, seed), task.max_new_tokens),
+        }
+        model = load_model(lm, adapter)
+    metrics: Metrics = {}
+    samples: list[dict[str, Any]] = []
+    with preserved_rng():
+        if config.tasks:
+            from dwbench.evaluation.others import evaluate_others
+
+            others = evaluate_others(bench, lm, model, chat, config)
+            metrics |= others.metrics
+            samples += others.samples
+        for request, rows in documents.items():
+            if rows:
+                _ours(Scorer(model, chat, bench, lm.token_budget), task, request, rows, metrics, samples)
+    write_json(folder / "metrics.json", dict(sorted(metrics.items())))
+    lines = [json.dumps(plain(sample), ensure_ascii=False, allow_nan=False) for sample in samples]
+    (folder / "samples.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+def chosen(test: Sequence[Example], rows: int | None, seed: int) -> list[Example]:
+    """`rows` of the test split (None: all), drawn by content and seed, in the split's order."""
+    order = np.argsort(seeds.draw([row.uid for row in test], seed, "eval"), kind="stable")
+    return [test[position] for position in sorted(order[:rows].tolist())]
+
+
+def _documents(chat: Chat, task: Task, rows: Sequence[Example], reserve: int) -> list[dict[str, Any]]:
+    """Rendered rows, each with room for `reserve` tokens behind the prompt."""
+    documents = []
+    for row in rows:
+        prompt = chat.text(task.turns(row))
+        n_prompt = len(chat.ids(prompt))
+        if n_prompt + reserve > chat.max_length:
+            raise UserError(
+                f"test row {row.id!r}: its prompt has {n_prompt} tokens and leaves no room for an answer of {reserve} "
+                f"within model.max_length {chat.max_length}: raise model.max_length, or take the row out"
+            )
+        response = cut_response(n_prompt, chat.response(row), chat.max_length)
+        documents.append(
+            {
+                "id": row.id,
+                "prompt": prompt,
+                "response": row.response,
+                "references": list(row.references),
+                "n_tokens": len(response),
+            }
+        )
+    return documents
+
+
+def _ours(
+    scorer: Scorer,
+    task: Task,
+    request: str,
+    documents: Sequence[Mapping[str, Any]],
+    metrics: Metrics,
+    samples: list[dict[str, Any]],
+) -> None:
+    """Run one of our tasks and add what comes out to `metrics` and `samples`."""
+    import lm_eval
+    from lm_eval.api.metrics import mean_stderr
+    from lm_eval.tasks import TaskManager
+
+    from dwbench.evaluation.engine import Engine
+    from dwbench.evaluation.quiet import quiet_lm_eval
+
+    name = "dwbench_nll" if request == "nll" else f"dwbench_{task.metric}"
+    engine = Engine(scorer)
+    with tempfile.TemporaryDirectory() as scratch, quiet_lm_eval():
+        lines = "".join(json.dumps(document) + "\n" for document in documents)
+        (Path(scratch) / f"{request}.jsonl").write_text(lines, encoding="utf-8")
+        results = lm_eval.simple_evaluate(
+            model=engine,
+            tasks=[name],
+            task_manager=TaskManager(
+                include_path=str(TASKS), include_defaults=False, metadata={"documents": scratch}
+            ),
+            gen_kwargs={"max_gen_toks": task.max_new_tokens},
+            bootstrap_iters=0,  # means have a closed form
+        )
+    metrics |= read_metrics(results["results"][name], len(documents), prefix="")
+    for position, sample in enumerate(sorted(results["samples"][name], key=lambda sample: sample["doc_id"])):
+        document = sample["doc"]
+        line = {"id": document["id"], "request": request, "prompt_sha256": _sha256(document["prompt"])}
+        if request == "nll":
+            line["tokens"] = document["n_tokens"]
+        else:
+            answer = engine.answers[position]
+            line |= {"answer": answer.text, "tokens": answer.n_tokens, "finished": answer.finished}
+        samples.append(line | {metric: sample[metric] for metric in sample["metrics"]})
+    if request == "generation":
+        lengths = [answer.n_tokens for answer in engine.answers]
+        metrics["response_tokens_mean"] = {
+            "value": sum(lengths) / len(lengths),
+            "stderr": mean_stderr(lengths) if len(lengths) > 1 else None,
+            "n": len(lengths),
+        }
+
+
+def read_metrics(results: Mapping[str, Any], n: int, prefix: str) -> Metrics:
+    """lm-eval's `metric,filter` and `metric_stderr,filter` as `Metrics`; the filter `none` is left out of the names."""
+    found: Metrics = {}
+    for key, value in results.items():
+        metric, comma, kind = key.partition(",")
+        if not comma or metric.endswith("_stderr") or isinstance(value, str):
+            continue
+        error = results.get(f"{metric}_stderr,{kind}")
+        stderr = None if error is None or isinstance(error, str) else plain(float(error))
+        name = prefix + (metric if kind == "none" else key)
+        found[name] = {"value": plain(float(value)), "stderr": stderr, "n": n}
+    return found
+
+
+def plain(value: Any) -> Any:
+    """`value` fit for JSON: what is not finite becomes None, what is not plain becomes text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
