@@ -107,8 +107,9 @@ def _one_line(error: Exception) -> str:
     )
     if key:
         full = key.group(key.lastindex or 1)
-        close = difflib.get_close_matches(full, list(_known_keys(full)), n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(_known_keys(full)) or 'nothing'}"
+        known = {key.rpartition(".")[2]: key for key in _known_keys(full)}
+        close = difflib.get_close_matches(full.rpartition(".")[2], list(known), n=1)
+        hint = f"did you mean {known[close[0]]!r}?" if close else f"known here: {', '.join(known.values()) or 'nothing'}"
         return f"{full}: no such key: {hint}"
     return " ".join(line.strip() for line in text.splitlines() if line.strip() and "full_key" not in line)[:500]
 

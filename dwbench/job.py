@@ -4,6 +4,7 @@ import hashlib
 import os
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ def progress() -> Progress:
 
 def quiet_libraries() -> None:
     """No bars and no notices of the libraries' own, no waiting for a hub that can't be reached."""
+    # The libraries warn each other of names that change in their next versions; our versions are pinned.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers|trl|peft|torch")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -8,7 +8,6 @@ from typing import Any
 from dwbench.config import OPEN_SECTION, Job, build_run, compose
 from dwbench.data.base import Dataset, Splits
 from dwbench.errors import UserError
-from dwbench.evaluation.harness import check_tasks
 from dwbench.run import Run, rows_to_choose
 
 
@@ -99,7 +98,10 @@ def _planned(overrides: Sequence[str], splits: dict[str, Splits]) -> Planned:
     if where not in splits:
         splits[where] = load_splits(run.dataset, run.split_seed)
     rows_to_choose(run, len(splits[where].pool))
-    check_tasks(run.evaluation.tasks)
+    if run.evaluation.tasks:
+        from dwbench.evaluation.others import check_tasks  # lm-eval's index of tasks takes seconds to read
+
+        check_tasks(run.evaluation.tasks)
     return Planned(job, run, splits[where])
 
 

@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,6 +64,13 @@ class Evaluation:
             raise ValueError("nll_rows and generation_rows are 0 and tasks is empty: nothing would be evaluated")
 
 
+class Evaluated(NamedTuple):
+    """What was measured, and a line for each row and request."""
+
+    metrics: Metrics
+    samples: list[dict[str, Any]]
+
+
 def evaluate(
     bench: Bench,
     lm: LM,
@@ -108,9 +115,10 @@ def evaluate(
             others = evaluate_others(bench, lm, model, chat, config)
             metrics |= others.metrics
             samples += others.samples
-        for request, rows in documents.items():
-            if rows:
-                _ours(Scorer(model, chat, bench, lm.token_budget), task, request, rows, metrics, samples)
+        if any(documents.values()):
+            ours = _evaluate_ours(Scorer(model, chat, bench, lm.token_budget), task, documents)
+            metrics |= ours.metrics
+            samples += ours.samples
     write_json(folder / "metrics.json", dict(sorted(metrics.items())))
     lines = [json.dumps(plain(sample), ensure_ascii=False, allow_nan=False) for sample in samples]
     (folder / "samples.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
@@ -146,57 +154,58 @@ def _documents(chat: Chat, task: Task, rows: Sequence[Example], reserve: int) ->
     return documents
 
 
-def _ours(
-    scorer: Scorer,
-    task: Task,
-    request: str,
-    documents: Sequence[Mapping[str, Any]],
-    metrics: Metrics,
-    samples: list[dict[str, Any]],
-) -> None:
-    """Run one of our tasks and add what comes out to `metrics` and `samples`."""
+def _evaluate_ours(scorer: Scorer, task: Task, documents: Mapping[str, list[dict[str, Any]]]) -> Evaluated:
+    """Run our own tasks on the rendered rows by request (`nll`, `generation`)."""
     import lm_eval
-    from lm_eval.api.metrics import mean_stderr
     from lm_eval.tasks import TaskManager
 
     from dwbench.evaluation.engine import Engine
     from dwbench.evaluation.quiet import quiet_lm_eval
 
-    name = "dwbench_nll" if request == "nll" else f"dwbench_{task.metric}"
+    names = {"nll": "dwbench_nll", "generation": f"dwbench_{task.metric}"}
     engine = Engine(scorer)
     with tempfile.TemporaryDirectory() as scratch, quiet_lm_eval():
-        lines = "".join(json.dumps(document) + "\n" for document in documents)
-        (Path(scratch) / f"{request}.jsonl").write_text(lines, encoding="utf-8")
-        results = lm_eval.simple_evaluate(
-            model=engine,
-            tasks=[name],
-            task_manager=TaskManager(
-                include_path=str(TASKS), include_defaults=False, metadata={"documents": scratch}
-            ),
-            gen_kwargs={"max_gen_toks": task.max_new_tokens},
-            bootstrap_iters=0,  # means have a closed form
-        )
-    metrics |= read_metrics(results["results"][name], len(documents), prefix="")
-    for position, sample in enumerate(sorted(results["samples"][name], key=lambda sample: sample["doc_id"])):
-        document = sample["doc"]
-        line = {"id": document["id"], "request": request, "prompt_sha256": _sha256(document["prompt"])}
-        if request == "nll":
-            line["tokens"] = document["n_tokens"]
-        else:
-            answer = engine.answers[position]
-            line |= {"answer": answer.text, "tokens": answer.n_tokens, "finished": answer.finished}
-        samples.append(line | {metric: sample[metric] for metric in sample["metrics"]})
-    if request == "generation":
-        lengths = [answer.n_tokens for answer in engine.answers]
-        metrics["response_tokens_mean"] = {
-            "value": sum(lengths) / len(lengths),
-            "stderr": mean_stderr(lengths) if len(lengths) > 1 else None,
-            "n": len(lengths),
-        }
+        for request, rows in documents.items():
+            lines = "".join(json.dumps(row) + "\n" for row in rows)
+            (Path(scratch) / f"{request}.jsonl").write_text(lines, encoding="utf-8")
+        manager = TaskManager(include_path=str(TASKS), include_defaults=False, metadata={"documents": scratch})
+        loaded = manager.load([names[request] for request, rows in documents.items() if rows])
+        if documents["generation"]:
+            generation = loaded["tasks"][names["generation"]]
+            generation.set_config("generation_kwargs", {"max_gen_toks": task.max_new_tokens}, update=True)
+        # Not simple_evaluate: it spends 3 s on a report of the environment that nobody reads.
+        results = lm_eval.evaluate(lm=engine, task_dict=loaded)
+    metrics: Metrics = {}
+    samples: list[dict[str, Any]] = []
+    for request, rows in documents.items():
+        if rows:
+            metrics |= read_metrics(results["results"][names[request]], len(rows))
+            ordered = sorted(results["samples"][names[request]], key=lambda sample: sample["doc_id"])
+            samples += [_sample(request, sample) for sample in ordered]
+    answered = [sample for sample in samples if sample["request"] == "generation"]
+    for sample, answer in zip(answered, engine.answers, strict=True):
+        sample |= {"answer": answer.text, "tokens": answer.n_tokens, "finished": answer.finished}
+    if answered:
+        metrics["response_tokens_mean"] = _mean([answer.n_tokens for answer in engine.answers])
+    return Evaluated(metrics, samples)
 
 
-def read_metrics(results: Mapping[str, Any], n: int, prefix: str) -> Metrics:
-    """lm-eval's `metric,filter` and `metric_stderr,filter` as `Metrics`; the filter `none` is left out of the names."""
+def _sample(request: str, sample: Mapping[str, Any]) -> dict[str, Any]:
+    document = sample["doc"]
+    digest = hashlib.sha256(document["prompt"].encode()).hexdigest()
+    line = {"id": document["id"], "request": request, "prompt_sha256": digest, "tokens": document["n_tokens"]}
+    return line | {metric: sample[metric] for metric in sample["metrics"]}
+
+
+def _mean(values: Sequence[int]) -> dict[str, float | int | None]:
+    from lm_eval.api.metrics import mean_stderr
+
+    stderr = mean_stderr(values) if len(values) > 1 else None
+    return {"value": sum(values) / len(values), "stderr": stderr, "n": len(values)}
+
+
+def read_metrics(results: Mapping[str, Any], n: int, task: str | None = None) -> Metrics:
+    """lm-eval's `metric,filter` and `metric_stderr,filter` as `Metrics`: named `metric`, or `task/metric,filter`."""
     found: Metrics = {}
     for key, value in results.items():
         metric, comma, kind = key.partition(",")
@@ -204,8 +213,7 @@ def read_metrics(results: Mapping[str, Any], n: int, prefix: str) -> Metrics:
             continue
         error = results.get(f"{metric}_stderr,{kind}")
         stderr = None if error is None or isinstance(error, str) else plain(float(error))
-        name = prefix + (metric if kind == "none" else key)
-        found[name] = {"value": plain(float(value)), "stderr": stderr, "n": n}
+        found[metric if task is None else f"{task}/{key}"] = {"value": plain(float(value)), "stderr": stderr, "n": n}
     return found
 
 
@@ -220,7 +228,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, bool | int | str) else str(value)
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

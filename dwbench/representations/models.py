@@ -30,9 +30,6 @@ class LoadedModels:
     def scorer(self, lm: LM, bench: Bench) -> Scorer:
         key = canonical_json([identity(lm), lm.resolved_device()])
         if key not in self._models:
-            with bench.meter.apart("import"):
-                import transformers.models.auto.modeling_auto
-                import transformers.models.auto.tokenization_auto  # noqa: F401
             self._models[key] = load_model(lm)
         return Scorer(self._models[key], self.chat(lm), bench, lm.token_budget)
 

@@ -1,0 +1,163 @@
+"""What every selector keeps to, as a check for methods of your own: `check_selector(MySelector(), lm, splits, task)`.
+
+Give it a small pool (a dozen rows) with what real data hold: an over-long prompt, a row that occurs twice, text beyond
+ASCII, an answer of one token; and a small model in float32. It needs no test framework and writes only to temporary
+folders.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dwbench import seeds
+from dwbench.component import key_of
+from dwbench.data.base import Splits, Task
+from dwbench.errors import UndeclaredNeedError
+from dwbench.models.spec import LM
+from dwbench.representations.models import LoadedModels
+from dwbench.rules.ranking import Scores, rank
+from dwbench.selectors.base import Context, Models, Need, Selector, score_identity
+from dwbench.store import Bench, Store
+
+TOLERANCE = 1e-5
+"""How far scores may move with the batch size, absolute and relative, in float32."""
+
+
+class Scored(NamedTuple):
+    """Scores with the ids and uids that they belong to, and the key under which they'd be stored."""
+
+    scores: Scores
+    ids: tuple[str, ...]
+    uids: tuple[str, ...]
+    key: str
+
+    def by_uid(self) -> Mapping[str, float]:
+        return dict(zip(self.uids, self.scores.preference.tolist(), strict=True))
+
+    def choose(self, k: int, seed: int) -> list[str]:
+        """Ids of the first k rows, as a run chooses them."""
+        order = rank(self.scores, k, seeds.draw(self.uids, seed, "ties")).order[:k]
+        return [self.ids[position] for position in order]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A selector with all that a scoring depends on; `score` does it from nothing, in a store of its own."""
+
+    selector: Selector
+    lm: LM
+    splits: Splits
+    task: Task
+    models: Models
+    seed: int = 0
+
+    def score(self) -> Scored:
+        with tempfile.TemporaryDirectory() as folder:
+            return self.score_in(Bench(Store(Path(folder))), self.selector.needs)
+
+    def score_in(self, bench: Bench, needs: frozenset[Need]) -> Scored:
+        """Score with access to `needs` alone; representations go to `bench` or come from there."""
+        context = Context(needs, bench, self.splits, self.task, self.lm, self.seed, self.models)
+        declared = Context(self.selector.needs, bench, self.splits, self.task, self.lm, self.seed, self.models)
+        key = key_of(score_identity(self.selector, declared))
+        found: list[Scores] = []
+        # A key of its own: the scoring itself runs each time.
+        attempt = {"contract": key, "needs": sorted(needs)}
+        bench.stage("score", attempt, lambda _: found.append(self.selector.score(context)))
+        uids = tuple(row.uid for row in context.rows)
+        return Scored(found[0], tuple(context.ids), uids, key)
+
+
+def check_selector(
+    selector: Selector, lm: LM, splits: Splits, task: Task, models: Models | None = None, seed: int = 0
+) -> None:
+    """Put `selector` through the contract. Raises AssertionError, with what is wrong, where it breaks it."""
+    _claim(lm.resolved_dtype() == "float32", "the contract is checked in float32: give a model with dtype=float32")
+    trial = Trial(selector, lm, splits, task, models or LoadedModels(), seed)
+    scored = trial.score()
+    check_scores(scored, trial)
+    check_seed(scored, trial)
+    check_order(scored, trial)
+    check_batches(scored, trial)
+    check_needs(trial)
+
+
+def check_scores(scored: Scored, trial: Trial) -> None:
+    """A score for every row; exactly k different rows of the pool for every k; invalid rows last, with a reason."""
+    n = len(trial.splits.pool)
+    found = scored.scores
+    _claim(len(found.values) == n, f"scored {len(found.values)} rows of {n}")
+    for k in sorted({1, 2, n // 3, n - 1, n} & set(range(1, n + 1))):
+        chosen = scored.choose(k, trial.seed)
+        _claim(len(chosen) == k == len(set(chosen)), f"asked for {k} rows, chose {len(set(chosen))} different ones")
+        _claim(set(chosen) <= {row.id for row in trial.splits.pool}, f"chose rows that aren't in the pool: {chosen}")
+    invalid = np.isnan(found.preference)
+    order = rank(found, n, seeds.draw(scored.uids, trial.seed, "ties")).order
+    _claim(not invalid[order[: n - int(invalid.sum())]].any(), "an invalid row (NaN) ranks above a valid one")
+    for position in np.flatnonzero(invalid):
+        _claim(bool(found.reasons[position]), f"row {scored.ids[position]!r} is invalid without a reason")
+    key_of(dict(found.notes))  # raises for notes that can't be stored as JSON
+
+
+def check_seed(scored: Scored, trial: Trial) -> None:
+    """The same seed gives the same scores; another seed has a part in the key exactly where `seed` is declared."""
+    _equal(scored, trial.score(), "the same seed gives other scores")
+    other = replace(trial, seed=trial.seed + 1).score()
+    if "seed" in trial.selector.needs:
+        _claim(other.key != scored.key, "declares `seed`, but another seed has the same key")
+    else:
+        _claim(other.key == scored.key, "declares no `seed`, but its key depends on it")
+        _equal(scored, other, "declares no `seed`, but another seed gives other scores")
+
+
+def check_order(scored: Scored, trial: Trial) -> None:
+    """The order of the pool does not matter, unless the selector declares that it does."""
+    if "order" in trial.selector.needs:
+        return
+    backwards = [replace(row, index=index) for index, row in enumerate(reversed(trial.splits.pool))]
+    other = replace(trial, splits=replace(trial.splits, pool=tuple(backwards))).score()
+    _claim(other.key == scored.key, "the key depends on the pool's order")
+    _equal(scored, other, "the pool in another order gets other scores")
+    k = max(1, len(backwards) // 3)
+    _claim(scored.choose(k, trial.seed) == other.choose(k, trial.seed), "the pool in another order: another choice")
+
+
+def check_batches(scored: Scored, trial: Trial) -> None:
+    """Rows one by one, or all in one batch: the same scores to 1e-5."""
+    for token_budget in (1, 1_000_000):
+        other = replace(trial, lm=replace(trial.lm, token_budget=token_budget)).score()
+        _equal(scored, other, f"batches of {token_budget} tokens give other scores", TOLERANCE)
+
+
+def check_needs(trial: Trial) -> None:
+    """Each declared need is enforced, also where everything is stored already; so none is declared for nothing."""
+    needs = trial.selector.needs
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Store(Path(folder)))
+        trial.score_in(bench, needs)
+        # An order can't be refused, and who has the model has its tokenizer.
+        for need in sorted(needs - {"order"} - ({"tokenizer"} if "scorer" in needs else set())):
+            try:
+                trial.score_in(bench, needs - {need})
+            except UndeclaredNeedError:
+                continue
+            raise AssertionError(f"declares {need!r} and can do without: its key would hold more than it depends on")
+
+
+def _equal(one: Scored, other: Scored, complaint: str, tolerance: float = 0.0) -> None:
+    theirs = other.by_uid()
+    for uid, id, preference in zip(one.uids, one.ids, one.scores.preference, strict=True):
+        same = np.isclose(preference, theirs[uid], rtol=tolerance, atol=tolerance, equal_nan=True)
+        _claim(bool(same), f"{complaint}: row {id!r} {preference} and {theirs[uid]}")
+
+
+def _claim(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise AssertionError(otherwise)
+
+
+__all__: list[Any] = ["check_selector"]
