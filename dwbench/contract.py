@@ -6,10 +6,9 @@ folders.
 """
 
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,9 +33,6 @@ class Scored(NamedTuple):
     ids: tuple[str, ...]
     uids: tuple[str, ...]
     key: str
-
-    def by_uid(self) -> Mapping[str, float]:
-        return dict(zip(self.uids, self.scores.preference.tolist(), strict=True))
 
     def choose(self, k: int, seed: int) -> list[str]:
         """Ids of the first k rows, as a run chooses them."""
@@ -68,8 +64,8 @@ class Trial:
         # A key of its own: the scoring itself runs each time.
         attempt = {"contract": key, "needs": sorted(needs)}
         bench.stage("score", attempt, lambda _: found.append(self.selector.score(context)))
-        uids = tuple(row.uid for row in context.rows)
-        return Scored(found[0], tuple(context.ids), uids, key)
+        uids = {row.id: row.uid for row in self.splits.pool}
+        return Scored(found[0], tuple(context.ids), tuple(uids[id] for id in context.ids), key)
 
 
 def check_selector(
@@ -149,15 +145,13 @@ def check_needs(trial: Trial) -> None:
 
 
 def _equal(one: Scored, other: Scored, complaint: str, tolerance: float = 0.0) -> None:
-    theirs = other.by_uid()
-    for uid, id, preference in zip(one.uids, one.ids, one.scores.preference, strict=True):
-        same = np.isclose(preference, theirs[uid], rtol=tolerance, atol=tolerance, equal_nan=True)
-        _claim(bool(same), f"{complaint}: row {id!r} {preference} and {theirs[uid]}")
+    theirs = dict(zip(other.ids, zip(other.scores.tier, other.scores.preference, strict=True), strict=True))
+    for id, tier, preference in zip(one.ids, one.scores.tier, one.scores.preference, strict=True):
+        their_tier, their_preference = theirs[id]
+        same = np.isclose(preference, their_preference, rtol=tolerance, atol=tolerance, equal_nan=True)
+        _claim(bool(same) and tier == their_tier, f"{complaint}: row {id!r} {preference} and {their_preference}")
 
 
 def _claim(holds: bool, otherwise: str) -> None:
     if not holds:
         raise AssertionError(otherwise)
-
-
-__all__: list[Any] = ["check_selector"]

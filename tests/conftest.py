@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dwbench.models.spec import LM
+from dwbench.representations.models import LoadedModels
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +48,12 @@ def tiny_lm(tmp_path_factory: pytest.TempPathFactory) -> LM:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return LM(name="tiny", source=str(folder), dtype="float32", device="cpu", max_length=512)
+
+
+@pytest.fixture(scope="session")
+def models() -> LoadedModels:
+    """Models by identity, each loaded once for all tests."""
+    return LoadedModels()
 
 
 @pytest.fixture(scope="session")
