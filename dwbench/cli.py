@@ -1,6 +1,7 @@
 """The command line. Imports nothing heavy: `--help` answers at once."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -81,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(__version__)
         return 0
+    # For a user's own selectors beside their conf/ folder; last, so that nothing is shadowed.
+    sys.path.append(os.getcwd())  # noqa: PTH109  pathlib takes longer to import than the rest of --help
     try:
         if given[0] not in COMMANDS:
             from dwbench.errors import nearest

@@ -28,9 +28,28 @@ def conf_folder() -> Path:
     return inside if inside.is_dir() else Path(__file__).parents[1] / "conf"
 
 
+def conf_folders() -> list[Path]:
+    """Where configuration is looked for: the package's, and `conf/` in the working folder for a user's own."""
+    own = Path("conf").resolve()
+    package = conf_folder().resolve()
+    return [package, own] if own.is_dir() and own != package else [package]
+
+
+def search_path() -> list[str]:
+    """Hydra's override that adds a user's own folder."""
+    return [f"hydra.searchpath=[file://{folder}]" for folder in conf_folders()[1:]]
+
+
 def names(group: str) -> list[str]:
     """What can be chosen in a configuration group."""
-    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
+    return sorted({path.stem for folder in conf_folders() for path in (folder / group).glob("*.yaml")})
+
+
+def settings_of(group: str, name: str) -> dict[str, Any]:
+    """The fields in the file of a configured selector, model or data set. `name` is one of `names(group)`."""
+    paths = [folder / group / f"{name}.yaml" for folder in conf_folders()]
+    found = next(path for path in paths if path.exists())
+    return plain_dict(yaml.safe_load(found.read_text(encoding="utf-8")))
 
 
 @contextmanager
@@ -67,7 +86,7 @@ def compose(overrides: Sequence[str]) -> Job:
 
     try:
         with _hydra():
-            composed = hydra.compose("config", list(overrides), return_hydra_config=True)
+            composed = hydra.compose("config", [*overrides, *search_path()], return_hydra_config=True)
             choices = dict(composed.hydra.runtime.choices)
             own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
             config = OmegaConf.to_container(own, resolve=True)
@@ -109,7 +128,9 @@ def _one_line(error: Exception) -> str:
         full = key.group(key.lastindex or 1)
         known = {key.rpartition(".")[2]: key for key in _known_keys(full)}
         close = difflib.get_close_matches(full.rpartition(".")[2], list(known), n=1)
-        hint = f"did you mean {known[close[0]]!r}?" if close else f"known here: {', '.join(known.values()) or 'nothing'}"
+        hint = (
+            f"did you mean {known[close[0]]!r}?" if close else f"known here: {', '.join(known.values()) or 'nothing'}"
+        )
         return f"{full}: no such key: {hint}"
     return " ".join(line.strip() for line in text.splitlines() if line.strip() and "full_key" not in line)[:500]
 
@@ -139,13 +160,15 @@ def build(path: str, config: Mapping[str, Any]) -> Any:
         return instantiate(dict(config), _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
-        while cause is not None and not isinstance(cause, pydantic.ValidationError | UserError):
+        while not isinstance(cause, pydantic.ValidationError | UserError) and cause is not None and cause.__cause__:
             cause = cause.__cause__
         if isinstance(cause, UserError):
             raise cause from None
         if isinstance(cause, pydantic.ValidationError):
             raise UserError(_validation_line(path, cause)) from None
-        raise UserError(f"{path}: {' '.join(str(error).split())[:400]}") from None
+        target = config.get("_target_")
+        why = f"{type(cause).__name__}: {cause}" if cause else str(error).split(", set env")[0]
+        raise UserError(f"{path}: {target} can't be made: {' '.join(why.split())[:400]}") from None
 
 
 def _validation_line(path: str, error: Any) -> str:
@@ -162,8 +185,7 @@ def _validation_line(path: str, error: Any) -> str:
 def model_named(name: str, key: str) -> LM:
     """A configured model by its name, else a folder or hub id (`owner/name`). Raises UserError that blames `key`."""
     if name in names("model"):
-        data = yaml.safe_load((conf_folder() / "model" / f"{name}.yaml").read_text(encoding="utf-8"))
-        return _as_lm(build(key, data))
+        return _as_lm(build(key, settings_of("model", name)))
     if Path(name).expanduser().is_dir():
         return LM(name=Path(name).expanduser().resolve().name, source=name)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
@@ -180,7 +202,7 @@ def selector_named(name: str, settings: Mapping[str, Any], key: str = "selector"
     """The configured selector `name` with `settings` over its fields, and its label (`name(field=value)`)."""
     if name not in names("selector"):
         raise UserError(f"{key}={name}: no such selector: {nearest(name, names('selector'))}")
-    data = yaml.safe_load((conf_folder() / "selector" / f"{name}.yaml").read_text(encoding="utf-8"))
+    data = settings_of("selector", name)
     for field in settings:
         if field not in data:
             known = [field for field in data if field != "_target_"]

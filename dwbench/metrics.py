@@ -95,9 +95,7 @@ def _value(found: "re.Match[str]") -> float:
     return float(number.replace(",", ""))
 
 
-def scored(
-    metric: Literal["exact_match", "rouge_l"], answer: str, references: Sequence[str]
-) -> dict[str, float]:
+def scored(metric: Literal["exact_match", "rouge_l"], answer: str, references: Sequence[str]) -> dict[str, float]:
     """The metrics of one test answer, by name, each in [0, 1]."""
     if metric == "rouge_l":
         scores = rouge_l(answer, references)

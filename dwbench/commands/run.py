@@ -6,7 +6,7 @@ from pathlib import Path
 from shutil import get_terminal_size
 from typing import Any
 
-from dwbench.config import conf_folder
+from dwbench.config import conf_folder, search_path
 from dwbench.job import quiet_libraries, run_job, say
 from dwbench.publish import publish
 from dwbench.records import Record, load_records
@@ -45,7 +45,7 @@ def _launch(sweep: Sweep) -> None:
     import hydra
 
     before = sys.argv
-    sys.argv = ["dwbench", *sweep.hydra_arguments]
+    sys.argv = ["dwbench", *sweep.hydra_arguments, *search_path()]
     try:
         hydra.main(config_path=str(conf_folder().resolve()), config_name="config", version_base="1.3")(run_job)()
     finally:

@@ -9,7 +9,7 @@ import yaml
 
 from dwbench.budget import parse_budget
 from dwbench.cli import Parser
-from dwbench.config import build, conf_folder, model_named, selector_named
+from dwbench.config import build, model_named, selector_named, settings_of
 from dwbench.cost import Cost
 from dwbench.data.base import Splits
 from dwbench.data.jsonl import UserFile
@@ -96,9 +96,7 @@ def _settings(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def _dataset(given: Any, needs_target: bool) -> UserFile:
-    path = conf_folder() / "dataset" / "jsonl.yaml"
-    config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    config |= {
+    config = settings_of("dataset", "jsonl") | {
         "path": given.pool,
         "target_path": given.target,
         "input_column": given.input_column,

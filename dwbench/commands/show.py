@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from shutil import get_terminal_size
 
-import yaml
-
 from dwbench.cli import Parser
-from dwbench.config import build, conf_folder, names
+from dwbench.config import conf_folders, names, selector_named, settings_of
 from dwbench.errors import UserError, nearest
 
 KINDS = {"selectors": "selector", "models": "model", "datasets": "dataset", "experiments": "experiment"}
@@ -47,14 +45,14 @@ def list_names(arguments: Sequence[str]) -> int:
 
 
 def _about(kind: str, name: str) -> str:
-    path = conf_folder() / KINDS[kind] / f"{name}.yaml"
-    text = path.read_text(encoding="utf-8")
     if kind == "selectors":
-        selector = build("selector", yaml.safe_load(text))
+        selector, _ = selector_named(name, {})
         needs = ", ".join(sorted(selector.needs)) or "nothing"
         return f"{selector.paper} | needs {needs} | {selector.cost_class}"
     if kind == "models":
-        return str(yaml.safe_load(text)["source"])
+        return str(settings_of("model", name)["source"])
+    paths = [folder / KINDS[kind] / f"{name}.yaml" for folder in conf_folders()]
+    text = next(path for path in paths if path.exists()).read_text(encoding="utf-8")
     comments = [line[2:] for line in text.splitlines() if line.startswith("# ") and "@package" not in line]
     return comments[0] if comments else ""
 
