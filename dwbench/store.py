@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,11 +95,22 @@ class Store:
         return found
 
     @contextmanager
-    def lock(self, stage: str, key: str) -> Iterator[None]:
+    def lock(
+        self, stage: str, key: str, waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> Iterator[None]:
+        """Hold the key's lock; where another process holds it, wait for it inside of `waiting()`."""
         path = self.root / ".locks" / f"{stage}-{key}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(path):
+        lock = filelock.FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            with waiting():
+                lock.acquire()
+        try:
             yield
+        finally:
+            lock.release()
 
     def put(
         self,
@@ -181,7 +192,7 @@ class Bench:
         if found is not None:
             self.progress.stage(name, "stored")
             return found
-        with self.store.lock(name, key):
+        with self.store.lock(name, key, lambda: self._waiting(name)):
             found = self.store.find(name, key)  # another process may have built it while this one waited
             if found is not None:
                 self.progress.stage(name, "stored")
@@ -190,6 +201,13 @@ class Bench:
             artefact = self._build(name, key, identity, build)
             self.progress.stage(name, "done")
             return artefact
+
+    @contextmanager
+    def _waiting(self, name: str) -> Iterator[None]:
+        """Say that another process builds `name`, and book the time apart in the stage that needs it."""
+        self.progress.stage(name, "wait")
+        with self.meter.apart("wait") if self._open else nullcontext():
+            yield
 
     def _build(self, name: str, key: str, identity: Mapping[str, Any], build: Build) -> Artefact:
         part = self.store.folder(name, key).with_name(f".{key}.part")

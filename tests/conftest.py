@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# Before torch is imported: its threads spin, and on busy cores that made a 15 s test file take 5 minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from dwbench.models.spec import LM
 from dwbench.representations.models import LoadedModels
 

@@ -1,12 +1,12 @@
 """The scoring engine as an lm-eval model: what is scored are exactly the ids that selection and tuning see.
 
-lm-eval's own HFLM tokenises prompt and response as one text, may add a second BOS, has no way to score the end of a turn,
-and applies a model's default repetition penalty. Import this module late: it pulls in lm-eval.
+lm-eval's own HFLM tokenises prompt and response as one text, may add a second BOS, has no way to score the end of a
+turn, and applies a model's default repetition penalty. Import this module late: it pulls in lm-eval.
 """
 
 from typing import TYPE_CHECKING
 
-from lm_eval.api.model import LM as LMEvalModel
+from lm_eval.api.model import LM as LMEvalModel  # noqa: N811
 
 from dwbench.models.chat import Pair, cut_response
 from dwbench.representations.generation import Answer

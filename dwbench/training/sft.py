@@ -173,8 +173,6 @@ def _trainer(lm: LM, model: Any, pairs: Sequence[Pair], config: LoraSFT, rate: f
     from transformers import PrinterCallback, set_seed
     from trl import SFTConfig, SFTTrainer
 
-    from dwbench.training.cpu import CPUTrainer
-
     on_cpu = lm.resolved_device() == "cpu"
     dtype = lm.resolved_dtype()
     arguments = SFTConfig(
@@ -218,7 +216,7 @@ def _trainer(lm: LM, model: Any, pairs: Sequence[Pair], config: LoraSFT, rate: f
         task_type="CAUSAL_LM",
     )
     set_seed(seed)  # the adapters are drawn before the trainer seeds anything
-    trainer = (CPUTrainer if on_cpu else SFTTrainer)(
+    trainer = SFTTrainer(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_dict(training_rows(pairs)),
@@ -250,9 +248,9 @@ def _train(trainer: Any, advance: Callable[[int], None]) -> list[list[float]]:
 
     loss: list[list[float]] = []
 
-    class Watch(TrainerCallback):  # type: ignore[misc]
-        # The signature is transformers'.
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
+    class Watch(TrainerCallback):
+        # The signature is transformers', but that it passes `logs` by name.
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:  # type: ignore[override]
             if "loss" not in logs:
                 return  # the summary at the end
             if not math.isfinite(logs["loss"]):
