@@ -55,11 +55,6 @@ def strict_number(answer: str) -> float | None:
     return None
 
 
-def has_strict_number(text: str) -> bool:
-    """Whether `strict_number` finds one."""
-    return strict_number(text) is not None
-
-
 def flexible_number(answer: str) -> float | None:
     """The last number anywhere in the text; None where there is none."""
     numbers = _numbers(answer)

@@ -105,9 +105,7 @@ def test_costs_add_up_and_peaks_do_not() -> None:
     one = Cost(seconds=1.0, forward_tokens=2, flop=3.0, peak_bytes=4, apart={"load": 5.0})
     other = Cost(seconds=10.0, forward_tokens=20, flop=30.0, peak_bytes=3, apart={"load": 1.0, "import": 2.0})
     both = one + other
-    assert both == Cost(
-        seconds=11.0, forward_tokens=22, flop=33.0, peak_bytes=4, apart={"load": 6.0, "import": 2.0}
-    )
+    assert both == Cost(seconds=11.0, forward_tokens=22, flop=33.0, peak_bytes=4, apart={"load": 6.0, "import": 2.0})
     assert sum((one, other), Cost()) == both
     assert one + Cost() == one
 

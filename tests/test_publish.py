@@ -96,9 +96,7 @@ def read(path: Path) -> Run:
 
 
 def runs_in(folder: Path) -> list[Run]:
-    return sorted(
-        (read(path) for path in folder.glob("wb/wandb/offline-run-*/*.wandb")), key=lambda run: run.name
-    )
+    return sorted((read(path) for path in folder.glob("wb/wandb/offline-run-*/*.wandb")), key=lambda run: run.name)
 
 
 def test_a_record_becomes_a_run(tmp_path: Path) -> None:
@@ -150,9 +148,7 @@ def test_another_environment_is_no_change_but_another_result_is(tmp_path: Path) 
     publish_in(tmp_path, [record])
     moved = Record(record.path, {**record.data, "command": "dwbench run -m"})
     assert publish_in(tmp_path, [moved]).count_new == 0
-    changed = Record(
-        record.path, {**record.data, "metrics": {"nll": {"value": 9.0, "stderr": None, "n": 64}}}
-    )
+    changed = Record(record.path, {**record.data, "metrics": {"nll": {"value": 9.0, "stderr": None, "n": 64}}})
     assert publish_in(tmp_path, [changed]).count_new == 1
     assert publish_in(tmp_path, [record, changed]).count_new == 0
     assert {run.id for run in runs_in(tmp_path)} == {record.run, f"{record.run}-{changed.content_key[:8]}"}
@@ -223,9 +219,7 @@ def test_disabled_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert not (tmp_path / "wb").exists()
 
 
-def test_offline_by_variable_does_not_try_the_network(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_offline_by_variable_does_not_try_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "f" * 40)
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert publish_in(tmp_path, [made()]) == Published(1, 0, "offline", str(tmp_path / "wb" / "wandb"), None)

@@ -30,9 +30,7 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
 
 
 def test_labels_that_differ_in_punctuation_only_do_not_share_a_file(tmp_path: Path) -> None:
-    paths = {
-        record_path(tmp_path, None, made("x", label=label).data) for label in ("x(a=1)", "x[a=1]", "x a=1 ")
-    }
+    paths = {record_path(tmp_path, None, made("x", label=label).data) for label in ("x(a=1)", "x[a=1]", "x a=1 ")}
     assert len(paths) == 3
     assert {path.parent.name for path in paths} == {"runs"}
 
