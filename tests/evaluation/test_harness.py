@@ -41,12 +41,10 @@ def test_rows() -> tuple[Example, ...]:
     )
 
 
-def run(
-    lm: LM, root: Path, rows: Sequence[Example], config: Evaluation, metric: str = "rouge_l", adapter: Path | None = None
-) -> Artefact:
+def run(lm: LM, root: Path, rows: Sequence[Example], config: Evaluation, metric: str = "rouge_l") -> Artefact:
     bench = Bench(Store(root))
     return bench.stage(
-        "evaluate", {"metric": metric}, lambda folder: evaluate(bench, lm, adapter, task(metric), rows, config, 0, folder)
+        "evaluate", {"metric": metric}, lambda folder: evaluate(bench, lm, None, task(metric), rows, config, 0, folder)
     )
 
 
@@ -168,7 +166,7 @@ def test_a_prompt_without_room_for_the_answer_is_named(
     tiny_lm: LM, tmp_path: Path, test_rows: tuple[Example, ...]
 ) -> None:
     long = number_rows([RawRow(id="long one", input="word " * 600, response="x", where="x")])
-    with pytest.raises(UserError, match="test row 'long one': its prompt has .* tokens"):
+    with pytest.raises(UserError, match=r"test row 'long one': its prompt has .* tokens"):
         run(tiny_lm, tmp_path, [*test_rows, *long], Evaluation())
 
 

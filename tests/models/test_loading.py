@@ -32,7 +32,7 @@ def test_no_network_is_told_within_seconds(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(HfApi, "model_info", down)
     start = time.perf_counter()
     for load in (load_tokenizer, load_model):
-        with pytest.raises(UserError, match="no network.*set model.path") as caught:
+        with pytest.raises(UserError, match=r"no network.*set model.source") as caught:
             load(LM(name="m", source="someone/no-such-model-dwbench"))
         assert "\n" not in str(caught.value)
     assert time.perf_counter() - start < 10
@@ -65,7 +65,7 @@ def test_no_gpu_is_told(tiny_lm: LM, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match="model.device"):
+    with pytest.raises(UserError, match=r"model.device"):
         load_model(LM(name="m", source=tiny_lm.source, device="cuda", dtype="float32", max_length=512))
 
 

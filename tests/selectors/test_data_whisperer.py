@@ -150,7 +150,9 @@ def eleven() -> Splits:
     return dataclasses.replace(splits(), pool=tuple(row for row in splits().pool if row.id != TOO_LONG))
 
 
-def scored(selector: DataWhisperer, oracle: Oracle, lm: LM, data: Splits | None = None) -> tuple[Scores, dict[str, Any]]:
+def scored(
+    selector: DataWhisperer, oracle: Oracle, lm: LM, data: Splits | None = None
+) -> tuple[Scores, dict[str, Any]]:
     """Scores and what was shown, both in the context's order."""
     found: list[Any] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -172,7 +174,7 @@ def test_shares_of_a_prompt_add_up_to_its_quality(oracle: Oracle, tiny_lm: LM) -
         assert result.values[members].sum() == pytest.approx(s * len(members) / 3)
         np.testing.assert_allclose(uniform.values[members], s / 3)
         if s:
-            assert (np.diff(result.values[members] / shown["mass"][0, 0]) != 0).all()
+            assert len(set(result.values[members])) == len(members)
     assert (shown["group"] >= 0).sum(axis=1).tolist() == [3, 3, 3, 2]
 
 
@@ -264,17 +266,16 @@ def test_configuration_errors_name_the_field(oracle: Oracle, tiny_lm: LM) -> Non
     assert oracle.layers == [13]
 
 
-def test_cap_of_a_generation(tiny_lm: LM, models: LoadedModels, oracle: Oracle) -> None:
+def test_cap_of_a_generation(tiny_lm: LM, oracle: Oracle) -> None:
     """n_q (1.5 x 99th percentile of answer lengths) + 64."""
     selector = DataWhisperer(n_d=3, n_q=2)
     pool = eleven().pool
     lengths = [len(oracle.chat.ids(row.response)) for row in pool]
-    context = Trial(selector, tiny_lm, eleven(), TASK, OracleModels(oracle))
     found: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Store(Path(folder)))
-        inside = Context(selector.needs, bench, context.splits, TASK, tiny_lm, 0, context.models)
-        bench.stage("x", {}, lambda _: found.append(selector._cap(inside, pool)))
+        context = Context(selector.needs, bench, eleven(), TASK, tiny_lm, 0, OracleModels(oracle))
+        bench.stage("score", {}, lambda _: found.append(selector._cap(context, pool)))
     assert found == [int(2 * 1.5 * np.quantile(lengths, 0.99)) + 64]
 
 
@@ -330,16 +331,14 @@ def test_reference_maths_parser_misses_signs_and_currencies() -> None:
 
 
 def test_reference_windows_are_short_by_one_token_a_part() -> None:
-    found = reference.windows(10, [5, 6], 20, 41)
+    found = reference.windows(10, [5, 6], 11, 20, 41)
     assert found.columns == ((9, 13), (13, 18))
-    assert found.rows == ((18, 37),)
+    assert found.rows == ((19, 38),)
 
 
 def test_reference_rows_of_dropped_prompts_score_zero(oracle: Oracle, tiny_lm: LM) -> None:
-    oracle.answer = lambda text: ANSWERS if "ferry" in text.split("one line each.")[1] else "Headline 1: a"
-    result, shown = scored(
-        DataWhisperer(n_d=3, n_q=2, max_new_tokens=16, variant="reference"), oracle, tiny_lm
-    )
+    oracle.answer = lambda text: ANSWERS if "The ferry" in text.split("one line each.")[0] else "Headline 1: a"
+    result, shown = scored(DataWhisperer(n_d=3, n_q=2, max_new_tokens=16, variant="reference"), oracle, tiny_lm)
     dropped = shown["parsed"] < 2
     assert 0 < dropped.sum() < len(dropped)
     gone = shown["group"][dropped]

@@ -156,7 +156,24 @@ def test_when_generation_may_stop(task: Task, text: str, complete: bool) -> None
 
 
 LABELS = ("Headline 1:", "Headline 2:", "Headline 3:", "Notice 1:", "Notice 2:")
-WORDS = ("\n", "\n\n", " ", "**", "- ", ":", "word", "####", "#### 4", "####\n5", "-", "$7", "8", ",000", "= 3", "<...>")
+WORDS = (
+    "\n",
+    "\n\n",
+    " ",
+    "**",
+    "- ",
+    ":",
+    "word",
+    "####",
+    "#### 4",
+    "####\n5",
+    "-",
+    "$7",
+    "8",
+    ",000",
+    "= 3",
+    "<...>",
+)
 texts = st.lists(st.sampled_from(LABELS + WORDS), max_size=6).map("".join)
 blocks = st.lists(st.tuples(st.sampled_from(LABELS), texts, st.just("\n")).map("".join), max_size=5).map("".join)
 

@@ -117,7 +117,9 @@ def test_ratio_of_perplexities(shared: Path, smollm2: LM, models: LoadedModels, 
     np.testing.assert_allclose(found.scores.values, expected, rtol=2e-4)
 
 
-def test_end_of_turn_counts_only_where_it_was_not_cut(shared: Path, smollm2: LM, models: LoadedModels, bench: Bench) -> None:
+def test_end_of_turn_counts_only_where_it_was_not_cut(
+    shared: Path, smollm2: LM, models: LoadedModels, bench: Bench
+) -> None:
     data = golden(shared, "ifd/case_truncated")
     without = score(data, IFD(score_eos=False), smollm2, models, bench).scores.values
     found = score(data, IFD(score_eos=True), smollm2, models, bench)
