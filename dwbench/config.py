@@ -1,17 +1,19 @@
 """From command-line overrides to validated objects. Hydra composes; every mistake becomes one line."""
 
 import difflib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
+from pydantic import NonNegativeInt
 
 from dwbench.budget import parse_budget
-from dwbench.component import identity
+from dwbench.component import component, identity
 from dwbench.errors import UserError, nearest
 from dwbench.models.spec import LM
 from dwbench.run import Run
@@ -77,8 +79,64 @@ class Job:
     overrides: tuple[str, ...]
 
 
+@component
+class WandB:
+    """Where runs are tracked; `entity` null: the account's own."""
+
+    project: str
+    entity: str | None
+    mode: Literal["auto", "online", "offline"]
+
+
+@component
+class TopLevel:
+    """The keys of conf/config.yaml beside the groups; what they mean stands there."""
+
+    budget: Any
+    seed: NonNegativeInt
+    split_seed: NonNegativeInt
+    scorer_model: str | None
+    selector_settings: dict[str, dict[str, Any]] | None
+    experiment_name: str | None
+    sweep: dict[str, list[Any]] | None
+    results_dir: str
+    store_dir: str
+    tracker: Literal["wandb", "none"]
+    wandb: WandB
+
+
 def compose(overrides: Sequence[str]) -> Job:
-    """The configuration that the overrides (none of them a sweep) make. Raises UserError."""
+    """The configuration that the overrides (none of them a sweep) make, its top level checked. Raises UserError."""
+    import pydantic
+
+    in_groups = [override for override in overrides if override.partition("=")[0] in GROUPS]
+    for override in in_groups:
+        group, _, name = override.partition("=")
+        if name.strip("'\"") not in names(group) and override != "experiment=null":
+            raise UserError(f"{override}: no such {group}: {nearest(name, names(group))}")
+    try:
+        job = _composed(overrides)
+    except UnknownKey as error:
+        raise UserError(_no_such_key(error.key, _composed(in_groups).config)) from None
+    missing = _missing(job.config)
+    if missing:
+        raise UserError(f"{missing}: has no value: give {missing}=...")
+    try:
+        TopLevel(**{key: value for key, value in job.config.items() if key not in GROUPS})
+    except pydantic.ValidationError as error:
+        raise UserError(_validation_line("", error, job.config)) from None
+    return job
+
+
+class UnknownKey(Exception):
+    """Hydra knows no such key to override."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+def _composed(overrides: Sequence[str]) -> Job:
     import hydra
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
@@ -89,13 +147,16 @@ def compose(overrides: Sequence[str]) -> Job:
             composed = hydra.compose("config", [*overrides, *search_path()], return_hydra_config=True)
             choices = dict(composed.hydra.runtime.choices)
             own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-            config = OmegaConf.to_container(own, resolve=True)
+            return Job(plain_dict(OmegaConf.to_container(own, resolve=True)), choices, tuple(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_one_line(error)) from None
-    missing = _missing(config)
-    if missing:
-        raise UserError(f"{missing}: has no value: give {missing}=...")
-    return Job(plain_dict(config), choices, tuple(overrides))
+        text = str(error)
+        unknown = re.search(r"is not in struct\s+full_key: (\S+)", text) or re.search(
+            r"Could not override '(.+?)'", text
+        )
+        if unknown:
+            raise UnknownKey(unknown[1]) from None
+        lines = (line.strip() for line in text.splitlines() if line.strip() and "full_key" not in line)
+        raise UserError(" ".join(lines)[:500]) from None
 
 
 def plain_dict(config: object) -> dict[str, Any]:
@@ -113,41 +174,17 @@ def _missing(config: object, path: str = "") -> str | None:
     return None
 
 
-def _one_line(error: Exception) -> str:
-    """Hydra's message in our words where it is a misspelt name or key, else its first lines joined."""
-    text = str(error)
-    group = re.search(r"In '[^']*': Could not find '([\w-]+)/([^']+)'|Could not find '([\w-]+)/([^']+)'", text)
-    if group:
-        kind, name = [part for part in group.groups() if part][:2]
-        if kind in GROUPS:
-            return f"{kind}={name}: no such {kind}: {nearest(name, names(kind))}"
-    key = re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text) or re.search(
-        r"Could not override '([^']+)'", text
-    )
-    if key:
-        full = key.group(key.lastindex or 1)
-        known = {key.rpartition(".")[2]: key for key in _known_keys(full)}
-        close = difflib.get_close_matches(full.rpartition(".")[2], list(known), n=1)
-        hint = (
-            f"did you mean {known[close[0]]!r}?" if close else f"known here: {', '.join(known.values()) or 'nothing'}"
-        )
-        return f"{full}: no such key: {hint}"
-    return " ".join(line.strip() for line in text.splitlines() if line.strip() and "full_key" not in line)[:500]
-
-
-def _known_keys(full: str) -> list[str]:
-    """Keys beside `full`, read from the configuration files of its group (or the top level)."""
-    section, _, _ = full.rpartition(".")
-    top = section.split(".")[0]
-    paths = (conf_folder() / top).glob("*.yaml") if section else [conf_folder() / "config.yaml"]
+def _no_such_key(full: str, config: object) -> str:
+    """One line on the unknown key `full`, with the nearest one beside it in `config`."""
+    section, _, name = full.rpartition(".")
+    for part in section.split(".") if section else ():
+        config = config.get(part) if isinstance(config, Mapping) else None
+    known = [key for key in config if key not in (name, "_target_")] if isinstance(config, Mapping) else []
+    close = difflib.get_close_matches(name, known, n=1)
     prefix = f"{section}." if section else ""
-    found: set[str] = set()
-    for path in paths:
-        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        for part in section.split(".")[1:]:
-            data = data.get(part) or {} if isinstance(data, dict) else {}
-        found |= {f"{prefix}{key}" for key in data if key not in ("defaults", "_target_", "hydra")}
-    return sorted(found | set(GROUPS if not section else ()))
+    if close:
+        return f"{full}: no such key: did you mean {prefix + close[0]!r}?"
+    return f"{full}: no such key: known here: {', '.join(prefix + key for key in sorted(known)) or 'nothing'}"
 
 
 def build(path: str, config: Mapping[str, Any]) -> Any:
@@ -165,32 +202,44 @@ def build(path: str, config: Mapping[str, Any]) -> Any:
         if isinstance(cause, UserError):
             raise cause from None
         if isinstance(cause, pydantic.ValidationError):
-            raise UserError(_validation_line(path, cause)) from None
+            inner = re.search(r"full_key: (\S+)", str(error))  # of a component within the component
+            where = f"{path}.{inner[1]}" if inner else path
+            raise UserError(_validation_line(where, cause, {path: config})) from None
         target = config.get("_target_")
         why = f"{type(cause).__name__}: {cause}" if cause else str(error).split(", set env")[0]
         raise UserError(f"{path}: {target} can't be made: {' '.join(why.split())[:400]}") from None
 
 
-def _validation_line(path: str, error: Any) -> str:
+def _validation_line(path: str, error: Any, config: object) -> str:
+    """One line on a value that was refused in the section `path` (or the top level) of `config`."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"] if part != "__init__")
+    prefix = f"{path}." if path else ""
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "unexpected_keyword_argument":
-        return f"{path}.{field}: no such key"
+        return _no_such_key(f"{prefix}{field}", config)
     if first["type"] == "value_error" and not field:
-        return f"{path}.{message}"
-    return f"{path}.{field}={first.get('input')!r}: {message[0].lower()}{message[1:]}"
+        return f"{prefix}{message}"
+    return f"{prefix}{field}={first.get('input')!r}: {message[0].lower()}{message[1:]}"
 
 
 def model_named(name: str, key: str) -> LM:
     """A configured model by its name, else a folder or hub id (`owner/name`). Raises UserError that blames `key`."""
     if name in names("model"):
         return _as_lm(build(key, settings_of("model", name)))
-    if Path(name).expanduser().is_dir():
-        return LM(name=Path(name).expanduser().resolve().name, source=name)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return LM(name=folder.resolve().name, source=name, max_length=min(LM.max_length, _positions(folder)))
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         return LM(name=name.rsplit("/", 1)[-1], source=name)
     raise UserError(f"{key}={name}: no configured model, no folder and no hub id: {nearest(name, names('model'))}")
+
+
+def _positions(folder: Path) -> int:
+    """The longest sequence that the model in `folder` takes, as far as its configuration says so."""
+    path = folder / "config.json"
+    found = json.loads(path.read_text(encoding="utf-8")).get("max_position_embeddings") if path.is_file() else None
+    return found if isinstance(found, int) else LM.max_length
 
 
 def _as_lm(built: object) -> LM:
@@ -242,15 +291,9 @@ def build_run(job: Job) -> Run:
         selector_name=name,
         selector_label=label,
         budget=parse_budget(config["budget"]),
-        seed=_whole("seed", config["seed"]),
-        split_seed=_whole("split_seed", config["split_seed"]),
+        seed=int(config["seed"]),
+        split_seed=int(config["split_seed"]),
         train=build("train", config["train"]),
         evaluation=build("eval", config["eval"]),
         experiment=config["experiment_name"],
     )
-
-
-def _whole(key: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise UserError(f"{key}={value}: must be a whole number from 0")
-    return value

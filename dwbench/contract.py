@@ -6,6 +6,7 @@ folders.
 """
 
 import tempfile
+import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,9 +22,6 @@ from dwbench.representations.models import LoadedModels
 from dwbench.rules.ranking import Scores, rank
 from dwbench.selectors.base import Context, Models, Need, Selector, score_identity
 from dwbench.store import Bench, Store
-
-TOLERANCE = 1e-5
-"""How far scores may move with the batch size, absolute and relative, in float32."""
 
 
 class Scored(NamedTuple):
@@ -57,12 +55,11 @@ class Trial:
 
     def score_in(self, bench: Bench, needs: frozenset[Need]) -> Scored:
         """Score with access to `needs` alone; representations go to `bench` or come from there."""
-        context = Context(needs, bench, self.splits, self.task, self.lm, self.seed, self.models)
-        declared = Context(self.selector.needs, bench, self.splits, self.task, self.lm, self.seed, self.models)
-        key = key_of(score_identity(self.selector, declared))
+        given = (bench, self.splits, self.task, self.lm, self.seed, self.models)
+        context = Context(needs, *given)
+        key = key_of(score_identity(self.selector, Context(self.selector.needs, *given)))
         found: list[Scores] = []
-        # A key of its own: the scoring itself runs each time.
-        attempt = {"contract": key, "needs": sorted(needs)}
+        attempt = {"contract": uuid.uuid4().hex}  # the scoring itself runs each time
         bench.stage("score", attempt, lambda _: found.append(self.selector.score(context)))
         uids = {row.id: row.uid for row in self.splits.pool}
         return Scored(found[0], tuple(context.ids), tuple(uids[id] for id in context.ids), key)
@@ -83,7 +80,7 @@ def check_selector(
 
 
 def check_scores(scored: Scored, trial: Trial) -> None:
-    """A score for every row; exactly k different rows of the pool for every k; invalid rows last, with a reason."""
+    """A score for every row; k different rows of the pool for every k; invalid rows last (`Scores` wants a reason)."""
     n = len(trial.splits.pool)
     found = scored.scores
     _claim(len(found.values) == n, f"scored {len(found.values)} rows of {n}")
@@ -94,8 +91,6 @@ def check_scores(scored: Scored, trial: Trial) -> None:
     invalid = np.isnan(found.preference)
     order = rank(found, n, seeds.draw(scored.uids, trial.seed, "ties")).order
     _claim(not invalid[order[: n - int(invalid.sum())]].any(), "an invalid row (NaN) ranks above a valid one")
-    for position in np.flatnonzero(invalid):
-        _claim(bool(found.reasons[position]), f"row {scored.ids[position]!r} is invalid without a reason")
     key_of(dict(found.notes))  # raises for notes that can't be stored as JSON
 
 
@@ -126,7 +121,7 @@ def check_batches(scored: Scored, trial: Trial) -> None:
     """Rows one by one, or all in one batch: the same scores to 1e-5."""
     for token_budget in (1, 1_000_000):
         other = replace(trial, lm=replace(trial.lm, token_budget=token_budget)).score()
-        _equal(scored, other, f"batches of {token_budget} tokens give other scores", TOLERANCE)
+        _equal(scored, other, f"batches of {token_budget} tokens give other scores", 1e-5)
 
 
 def check_needs(trial: Trial) -> None:

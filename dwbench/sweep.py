@@ -8,7 +8,7 @@ from typing import Any
 from dwbench.config import OPEN_SECTION, Job, build_run, compose
 from dwbench.data.base import Dataset, Splits
 from dwbench.errors import UserError
-from dwbench.run import Run, rows_to_choose
+from dwbench.run import Run
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,7 @@ class Planned:
     job: Job
     run: Run
     splits: Splits
-
-    @property
-    def key(self) -> str:
-        return self.run.key(self.splits)
+    key: str
 
 
 @dataclass(frozen=True)
@@ -76,14 +73,12 @@ def _axes(arguments: Sequence[str]) -> list[list[str]]:
 def _experiment_axes(base: Job, arguments: Sequence[str]) -> list[list[str]]:
     """The axes that an experiment's file names in `sweep`, without those given on the command line."""
     given = {argument.split("=")[0].lstrip("+~") for argument in arguments}
-    sweep: Mapping[str, Any] = base.config["sweep"] or {}
-    return [[f"{key}={value}" for value in _values(key, values)] for key, values in sweep.items() if key not in given]
-
-
-def _values(key: str, values: object) -> list[Any]:
-    if not isinstance(values, list) or not values:
-        raise UserError(f"sweep.{key}: must be a list of values")
-    return values
+    sweep: Mapping[str, list[Any]] = base.config["sweep"] or {}
+    for key, values in sweep.items():
+        if not values:
+            raise UserError(f"sweep.{key}: is empty: give a list of values")
+    wanted = {key: values for key, values in sweep.items() if key not in given}
+    return [[f"{key}={'null' if value is None else value}" for value in values] for key, values in wanted.items()]
 
 
 def _join(axis: Sequence[str]) -> str:
@@ -97,12 +92,11 @@ def _planned(overrides: Sequence[str], splits: dict[str, Splits]) -> Planned:
     where = f"{job.config['dataset']} {run.split_seed}"
     if where not in splits:
         splits[where] = load_splits(run.dataset, run.split_seed)
-    rows_to_choose(run, len(splits[where].pool))
     if run.evaluation.tasks:
         from dwbench.evaluation.others import check_tasks  # lm-eval's index of tasks takes seconds to read
 
         check_tasks(run.evaluation.tasks)
-    return Planned(job, run, splits[where])
+    return Planned(job, run, splits[where], run.key(splits[where]))
 
 
 def load_splits(dataset: Dataset, seed: int) -> Splits:

@@ -89,8 +89,8 @@ CONFIGURATION = {
     "type": (["train.epochs=many"], ["train.epochs='many'", "valid integer"]),
     "choice": (["selector=ifd", "selector.ratio=mean"], ["selector.ratio='mean'", "'loss' or 'ppl'"]),
     "range": (["train.epochs=0"], ["train.epochs", "above 0"]),
-    "seed": (["seed=-1"], ["seed=-1", "whole number from 0"]),
-    "seed's type": (["seed=one"], ["seed=one", "whole number from 0"]),
+    "seed": (["seed=-1"], ["seed=-1", "greater than or equal to 0"]),
+    "seed's type": (["seed=one"], ["seed='one'", "valid integer"]),
     "budget 0": (["budget=0"], ["budget=0", "above 0"]),
     "budget -1": (["budget=-1"], ["budget=-1", "above 0"]),
     "budget 1.5": (["budget=1.5"], ["budget=1.5", "at most 1"]),
@@ -104,6 +104,22 @@ CONFIGURATION = {
     "bad in a sweep": (["seed=0,1", "budget=0.1,7", "train.epochs=2,many", "-m"], ["train.epochs='many'"]),
     "model folder": (["model.source=/nowhere"], ["model.source: /nowhere is no folder"]),
     "empty folder": (["model.source=."], ["holds no config.json"]),
+    "key of another data set": (
+        ["dataset.path=x"],
+        ["dataset.path: no such key: known here: dataset.name, dataset.pool"],
+    ),
+    "tracker": (["tracker=wandbb"], ["tracker='wandbb'", "'wandb' or 'none'"]),
+    "tracker's key": (["wandb.mod=online"], ["wandb.mod: no such key", "did you mean 'wandb.mode'?"]),
+    "tracker's mode": (["wandb.mode=on"], ["wandb.mode='on'", "'online'"]),
+    "section": (["wandb=3"], ["wandb=3"]),
+    "no selector": (["selector=null"], ["selector=null: no such selector"]),
+    "number as selector": (["selector=1"], ["selector=1: no such selector"]),
+    "no folder": (["results_dir=null"], ["results_dir=None"]),
+    "settings": (["selector_settings=3"], ["selector_settings=3"]),
+    "settings of one": (["selector_settings.ifd=3"], ["selector_settings.ifd=3"]),
+    "sweep's values": (["sweep.seed=3"], ["sweep.seed"]),
+    "sweep's key": (["+sweep.sed=[0,1]"], ["sed: no such key", "did you mean 'seed'?"]),
+    "empty axis": (["+sweep.seed=[]"], ["sweep.seed: is empty"]),
     "Hydra's flag": (["--cfg", "job"], ["--cfg"]),
 }
 
@@ -388,7 +404,7 @@ def test_rows_that_cannot_be_scored_are_told(cli: Callable[..., Told], tmp_path:
     pool = write(tmp_path / "pool.jsonl", rows)
     told = cli("select", pool, "--selector", "low_ppl", "--model", tiny_lm.source, "--budget", "3", "--scores", "s")
     assert told.code == 0
-    assert "1 rows can't be scored: no response token fits" in told.err
+    assert "1 row can't be scored: no response token fits" in told.err
     lines = {line["id"]: line for line in map(json.loads, (tmp_path / "s").read_text().splitlines())}
     assert lines["long"]["score"] is None
     assert lines["long"]["rank"] == 4

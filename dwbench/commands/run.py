@@ -10,6 +10,7 @@ from dwbench.config import conf_folder, search_path
 from dwbench.job import quiet_libraries, run_job, say
 from dwbench.publish import publish
 from dwbench.records import Record, load_records
+from dwbench.representations.models import LoadedModels
 from dwbench.sweep import Sweep, plan
 
 HELP = """\
@@ -37,8 +38,18 @@ def run(arguments: Sequence[str]) -> int:
     quiet_libraries()
     multirun = bool({"-m", "--multirun"} & set(arguments))
     sweep = plan([argument for argument in arguments if argument not in ("-m", "--multirun")], multirun)
+    _check_models(sweep)
     _launch(sweep)
     return _report(sweep)
+
+
+def _check_models(sweep: Sweep) -> None:
+    """Raise UserError for a model that is out of reach or has no chat template, before anything is computed."""
+    models = LoadedModels()
+    for run in (planned.run for planned in sweep.planned):
+        models.chat(run.model)
+        if {"scorer", "tokenizer"} & run.selector.needs:
+            models.chat(run.scorer)
 
 
 def _launch(sweep: Sweep) -> None:
@@ -86,7 +97,8 @@ def _track(config: Mapping[str, Any], records: Sequence[Record]) -> None:
         marks=folder / "published",
     )
     if told.count_new:
-        say(f"W&B: {told.count_new} runs {told.mode}, in {told.where}")
+        runs = "run" if told.count_new == 1 else "runs"
+        say(f"W&B: {told.count_new} {runs} {told.mode}, in {told.where}")
     if told.notice:
         say(f"W&B: {told.notice}")
 

@@ -14,7 +14,7 @@ from dwbench.cost import Cost
 from dwbench.data.base import Splits
 from dwbench.data.jsonl import UserFile
 from dwbench.data.readers import check_output, write_fields, write_rows
-from dwbench.data.sources import read_source
+from dwbench.data.sources import on_hub, read_source
 from dwbench.errors import UserError
 from dwbench.job import progress, quiet_libraries, say
 from dwbench.models.spec import LM
@@ -51,13 +51,11 @@ def select(arguments: Sequence[str]) -> int:
     if selector.fixed_share == 0.0:
         raise UserError(f"--selector {given.selector}: chooses no rows: take another one")
     model = model_named(given.model or EMBEDDED, "--model")
-    source = Path(given.pool)
-    on_hub = not source.suffix and not source.exists() and given.pool.count("/") == 1
-    out, scores = (Path(name) if name else None for name in (given.out, given.scores))
-    if out is not None:
-        check_output(None if on_hub else source, out)
-    if scores is not None and (scores.is_dir() or not scores.parent.is_dir()):
-        raise UserError(f"--scores {scores}: name a file in a folder that exists")
+    if given.seed < 0:
+        raise UserError(f"--seed {given.seed}: must be a whole number from 0")
+    source = None if on_hub(given.pool) else Path(given.pool).expanduser()
+    out, scores = (Path(name).expanduser() if name else None for name in (given.out, given.scores))
+    _check_outputs(source, given.target, out, scores)
     dataset = _dataset(given, "target" in selector.needs)
     splits = dataset.load(given.seed)
     k = budget.rows(len(splits.pool)) if selector.fixed_share is None else len(splits.pool)
@@ -74,7 +72,7 @@ def select(arguments: Sequence[str]) -> int:
     ids = {row.id for row in chosen.chosen}
     if out is not None:
         positions = [position for position, row in enumerate(dataset.raw_pool()) if row.id in ids]
-        if on_hub:
+        if source is None:
             rows = read_source(given.pool, dataset.hub_split, dataset.revision)
             write_fields([rows[position][1] for position in positions], out)
         else:
@@ -85,13 +83,32 @@ def select(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _check_outputs(source: Path | None, target: str | None, out: Path | None, scores: Path | None) -> None:
+    """Raise UserError where a file can't be written, or would take the place of another that is named."""
+    if out is not None:
+        check_output(source, out)
+    if scores is not None and (scores.is_dir() or not scores.parent.is_dir()):
+        raise UserError(f"--scores {scores}: name a file in a folder that exists")
+    named: dict[Path, str] = {source.resolve(): "the pool itself"} if source else {}
+    if target is not None:
+        named[Path(target).expanduser().resolve()] = "the target set"
+    for path in (out, scores):
+        if path is not None:
+            if path.resolve() in named:
+                raise UserError(f"{path}: is {named[path.resolve()]}: name another file")
+            named[path.resolve()] = "where the chosen rows go"
+
+
 def _settings(pairs: Sequence[str]) -> dict[str, Any]:
     settings = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
             raise UserError(f"--set {pair}: write --set key=value")
-        settings[key.removeprefix("selector.")] = yaml.safe_load(value)
+        try:
+            settings[key.removeprefix("selector.")] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"--set {pair}: the value can't be read: quote it as YAML") from None
     return settings
 
 
@@ -139,7 +156,8 @@ def _tell(label: str, chosen: Selection, splits: Splits, bench: Bench) -> None:
         say(note)
     reasons = [reason for reason in chosen.scores.reasons if reason]
     for reason in sorted(set(reasons)):
-        say(f"{reasons.count(reason)} rows can't be scored: {reason}")
+        count = reasons.count(reason)
+        say(f"{count} {'row' if count == 1 else 'rows'} can't be scored: {reason}")
     for name, value in chosen.scores.notes.items():
         say(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
     stages = bench.store.closure((chosen.artefact.ref,)) if chosen.artefact else {}

@@ -34,10 +34,15 @@ def need_split(folder: Path, split: str) -> list[Row]:
     return rows
 
 
+def on_hub(source: str) -> bool:
+    """Whether `source` names a data set of the hub: it reads `owner/name` and is no file."""
+    path = Path(source).expanduser()
+    looks_so = _HUB_NAME.fullmatch(source) is not None and path.suffix.lower() not in SUFFIXES
+    return looks_so and not path.exists() and not path.parent.is_dir()
+
+
 def read_source(source: str, hub_split: str, revision: str) -> list[Row]:
     """The rows of a file, or of a split of a hub data set where `source` reads `owner/name` and is no file."""
-    path = Path(source).expanduser()
-    is_hub = _HUB_NAME.fullmatch(source) and path.suffix.lower() not in SUFFIXES
-    if is_hub and not path.exists() and not path.parent.is_dir():
+    if on_hub(source):
         return load_hub(source, None, revision).split(hub_split)
-    return read_rows(path)
+    return read_rows(Path(source).expanduser())

@@ -88,7 +88,7 @@ class Broken:
         if self.how == "too few":
             return scores(values[1:], values[1:], ("",) * (len(values) - 1))
         if self.how == "undeclared":
-            context.target
+            assert context.target
         return scores(values, values, ("",) * len(values))
 
 

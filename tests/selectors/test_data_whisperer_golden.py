@@ -14,7 +14,7 @@ from dwbench.component import field_identities
 from dwbench.data.base import Task
 from dwbench.metrics import answer_score
 from dwbench.models.spec import LM
-from dwbench.representations.attention import RowsAndColumns
+from dwbench.representations.attention import RowsAndColumns, part_masses
 from dwbench.representations.models import LoadedModels
 from dwbench.representations.scorer import Answers
 from dwbench.selectors import data_whisperer_reference as reference
@@ -61,23 +61,31 @@ def wanted(spans: dict[str, Any], length: int, rows: str) -> RowsAndColumns:
 def answered(
     data: dict[str, Any], cases: list[tuple[Any, Any]], tokenizer: Any, smollm2: LM, models: LoadedModels
 ) -> dict[str, Answers]:
-    """Greedy answers with the attention of the query block; attention of the two other kinds of rows, and that of
-    the published code's windows, from prompts that generate one token."""
+    """Greedy answers of one pass, with the attention of each kind of rows and of the published code's windows."""
+    prompts = [given["prompt_ids"] for given, _ in cases]
+    wants = {
+        kind: [wanted(want["token_spans"], len(ids), kind) for ids, (_, want) in zip(prompts, cases, strict=True)]
+        for kind in ROWS
+    }
+    wants["official"] = [official_windows(given, tokenizer) for given, _ in cases]
+    mass: dict[str, list[Any]] = {kind: [None] * len(prompts) for kind in wants}
 
-    def ask(rows: str, cap: int) -> Answers:
-        prompts = [given["prompt_ids"] for given, _ in cases]
-        if rows == "official":
-            wants = [official_windows(given, tokenizer) for given, _ in cases]
-        else:
-            wants = [wanted(want["token_spans"], len(ids), rows) for ids, (_, want) in zip(prompts, cases, strict=True)]
-        layer = data["parameters"]["layer"]
-        answers, _ = with_scorer(
-            models, smollm2, lambda scorer: scorer.answers(prompts, cap, layer=layer, wanted=wants)
+    def of_all_kinds(query: Any, key: Any, mask: Any, scale: float, want: RowsAndColumns) -> Any:
+        prompt = wants["query_block"].index(want)
+        for kind in wants:
+            mass[kind][prompt] = part_masses(query, key, mask, scale, wants[kind][prompt])
+        return mass["query_block"][prompt]
+
+    layer, cap = data["parameters"]["layer"], data["parameters"]["max_new_tokens"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dwbench.representations.attention.part_masses", of_all_kinds)
+        found, _ = with_scorer(
+            models,
+            smollm2,
+            lambda scorer: scorer.answers(prompts, cap, layer=layer, wanted=wants["query_block"]),
         )
-        return answers
-
-    cap = data["parameters"]["max_new_tokens"]
-    return {rows: ask(rows, cap if rows == "query_block" else 1) for rows in (*ROWS, "official")}
+    np.testing.assert_array_equal(found.mass, mass["query_block"])
+    return {kind: Answers(found.answers, of_kind) for kind, of_kind in mass.items()}
 
 
 def official_windows(given: dict[str, Any], tokenizer: Any) -> RowsAndColumns:

@@ -34,7 +34,7 @@ Headline: Pool late
 
 
 Notice: Das Café – 🎉!
-Headline: 
+Headline:{space}
 Café 🎉
 
 Now, do the same for these, one line each.
@@ -74,7 +74,7 @@ def with_template(chat: Chat, template: str, bos: str | None = None) -> Chat:
 def test_the_text_of_a_prompt(chat: Chat) -> None:
     """What the model sees. A change moves all published scores: raise the versions of what uses it."""
     prompt = build_prompt(chat, TASK, DEMOS, QUERIES)
-    assert chat.tokenizer.decode(prompt.ids) == PROMPT
+    assert chat.tokenizer.decode(prompt.ids) == PROMPT.replace("{space}", " ")
 
 
 def parts_of(chat: Chat, prompt: ICLPrompt) -> list[str]:
