@@ -124,8 +124,11 @@ CONFIGURATION = {
 }
 
 
-@pytest.mark.parametrize("case", CONFIGURATION)
-@pytest.mark.parametrize("command", ["run", "check"])
+# `check` composes and validates by the same code as `run`.
+CHECKS = [("check", case) for case in CONFIGURATION] + [("run", case) for case in ("key", "type", "added key")]
+
+
+@pytest.mark.parametrize(("command", "case"), CHECKS)
 def test_wrong_configuration(command: str, case: str, cli: Callable[..., Told], tmp_path: Path) -> None:
     arguments, words = CONFIGURATION[case]
     refused(cli(command, *arguments), *words)
@@ -269,11 +272,12 @@ def test_a_model_without_chat_template(cli: Callable[..., Told], pool: Path, tmp
 
 OFFLINE = {
     "select, model": (
-        ["select", "pool.jsonl", "--selector", "ifd", "--model", "no/such", "--budget", "2"], ["model such: no network"],
+        ["select", "pool.jsonl", "--selector", "ifd", "--model", "no/such", "--budget", "2"],
+        ["model such: no network", "set model.source"],
     ),
     "select, pool": (["select", "no/such", "--selector", "random"], ["no/such: no network"]),
-    "run, model": (["run", "model=qwen2.5-0.5b-instruct"], ["model qwen2.5-0.5b-instruct: no network", "model.source"]),
-    "run, scorer": (["run", "selector=ifd", "scorer_model=qwen2.5-0.5b-instruct"], ["qwen2.5-0.5b-instruct: no network"]),
+    "run, model": (["run", "model=qwen2.5-0.5b-instruct"], ["model qwen2.5-0.5b-instruct: no network"]),
+    "run, scorer": (["run", "selector=ifd", "scorer_model=mistral-nemo"], ["model mistral-nemo: no network"]),
     "run, data set": (["run", "dataset=gsm8k"], ["openai/gsm8k: no network", "dataset.path"]),
 }  # fmt: skip
 

@@ -1,0 +1,283 @@
+"""Whole runs on a tiny model: a sweep, its repetition, failures, kills and interruptions."""
+
+import contextlib
+import io
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from dwbench.cli import main
+from dwbench.models.spec import LM
+from dwbench.records import Record, load_records
+from dwbench.report.str_ratio import ratios
+
+
+class Place(NamedTuple):
+    """Where a test runs: its arguments and its folders."""
+
+    arguments: tuple[str, ...]
+    results: Path
+    store: Path
+
+    def run(self, *arguments: str) -> "Told":
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main(["run", *self.arguments, *arguments])
+        return Told(code, out.getvalue(), err.getvalue())
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "dwbench.cli", "run", *self.arguments, *arguments]
+        return subprocess.Popen(
+            command, cwd=self.store.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def records(self) -> dict[tuple[str, int], Record]:
+        return {(record.label, record.rows): record for record in load_records(self.results)}
+
+    def stored(self, stage: str = "*") -> dict[str, int]:
+        """When each stored file was written."""
+        files = self.store.glob(f"{stage}/[!.]*/**/*")
+        return {str(path): path.stat().st_mtime_ns for path in files if path.is_file()}
+
+
+class Told(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="module")
+def place(tiny_lm: LM, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Place]:
+    """Makes empty places."""
+
+    def make() -> Place:
+        folder = tmp_path_factory.mktemp("place")
+        results, store = folder / "results", folder / "store"
+        arguments = (
+            f"model.source={tiny_lm.source}", "model.name=tiny", "model.dtype=float32", "model.device=cpu",
+            "model.max_length=512", "dataset=embedded", "dataset.pool_rows=12", "dataset.target_rows=2",
+            "dataset.test_rows=3", "dataset.task.max_new_tokens=8", "train=small", "train.batch_size=1",
+            "train.epochs=2", "tracker=none", f"results_dir={results}", f"store_dir={store}",
+            f"hydra.sweep.dir={folder}/hydra",
+        )  # fmt: skip
+        return Place(arguments, results, store)
+
+    return make
+
+
+SWEEP = ("selector=random,low_ppl,ifd", "budget=2,4", "-m")
+
+
+class Swept(NamedTuple):
+    place: Place
+    told: Told
+
+
+@pytest.fixture(scope="module")
+def swept(place: Callable[[], Place]) -> Swept:
+    """A sweep that nothing disturbed."""
+    here = place()
+    return Swept(here, here.run(*SWEEP))
+
+
+def content(record: Record) -> Any:
+    """What must not depend on when and where a run was made: all but times, memory and machine."""
+    data = json.loads(json.dumps({**record.data, "environment": None, "command": None, "config": None}))
+    for what in ("selection", "training", "evaluation"):
+        for cost in (data["cost"][what]["total"], *data["cost"][what]["stages"].values()):
+            cost |= {"seconds": None, "peak_bytes": None, "apart": None}
+    return data
+
+
+def test_a_sweep_leaves_records_and_prints_its_table(swept: Swept) -> None:
+    place, told = swept
+    assert told.code == 0, told.err
+    records = place.records()
+    assert set(records) == {(label, rows) for label in ("random", "low_ppl", "ifd") for rows in (2, 4)}
+    assert all(len(set(record.data["selection"]["ids"])) == rows for (_, rows), record in records.items())
+    for word in ("embedded (pool 12, target 2, test 3), tiny", "low_ppl", "ifd", "random", "nll", "STR", "estimated"):
+        assert word in told.out
+    assert not (place.results / "failed").exists()
+    assert not list(place.store.rglob("*.part"))
+
+
+def test_a_record_says_what_was_done(swept: Swept) -> None:
+    record = swept.place.records()["ifd", 4].data
+    assert record["metrics"]["nll"]["n"] == 3
+    assert record["training"]["rows"] == 4
+    assert record["training"]["steps"] == 8
+    assert record["scorer"]["name"] == record["model"]["name"] == "tiny"
+    assert record["cost"]["selection"]["total"]["forward_calls"] == 24
+    assert {ref.split("/")[0] for ref in record["cost"]["selection"]["stages"]} == {"score", "represent"}
+    assert record["config"]["train"]["epochs"] == 2
+    assert record["command"].startswith("dwbench run ")
+    assert swept.place.records()["random", 4].data["scorer"] is None
+
+
+def test_selectors_share_representations_and_budgets_share_scores(swept: Swept) -> None:
+    assert len(list(swept.place.store.glob("score/*/manifest.json"))) == 3
+    assert len(list(swept.place.store.glob("represent/*/manifest.json"))) == 2
+    one, two = (swept.place.records()["ifd", rows].data["cost"]["selection"] for rows in (2, 4))
+    assert one == two
+    low = swept.place.records()["low_ppl", 2].data["cost"]["selection"]["stages"]
+    assert set(low) & set(one["stages"]) == {ref for ref in low if ref.startswith("represent")}
+
+
+def test_a_repetition_computes_nothing(swept: Swept) -> None:
+    place, told = swept
+    stored, written = place.stored(), {path: path.stat().st_mtime_ns for path in place.results.rglob("*.json")}
+    again = place.run(*SWEEP)
+    assert (again.code, again.out) == (0, told.out)
+    assert place.stored() == stored
+    assert {path: path.stat().st_mtime_ns for path in place.results.rglob("*.json")} == written
+    assert ": start" not in again.err
+
+
+def test_another_place_gives_the_same(swept: Swept, place: Callable[[], Place]) -> None:
+    here = place()
+    assert here.run("selector=ifd", "budget=4").code == 0
+    assert content(here.records()["ifd", 4]) == content(swept.place.records()["ifd", 4])
+
+
+def test_str_does_not_depend_on_a_warm_store(swept: Swept) -> None:
+    place = swept.place
+    before = [(ratio.seconds, ratio.flop) for ratio in ratios(list(place.records().values()))]
+    for path in place.results.rglob("*.json"):
+        path.unlink()
+    assert place.run(*SWEEP).code == 0
+    assert [(ratio.seconds, ratio.flop) for ratio in ratios(list(place.records().values()))] == before
+
+
+def test_full_and_zero_shot(swept: Swept) -> None:
+    told = swept.place.run("selector=full,zero_shot", "-m")
+    assert told.code == 0, told.err
+    records = swept.place.records()
+    assert records["full", 12].data["training"]["rows"] == 12
+    assert records["zero_shot", 0].data["training"] is None
+    assert records["zero_shot", 0].data["metrics"] != records["full", 12].data["metrics"]
+    again = swept.place.run("selector=full,random", "budget=2", "-m")
+    assert "estimated" not in again.out
+
+
+def test_another_seed_does_not_score_again(swept: Swept) -> None:
+    before = swept.place.stored("score") | swept.place.stored("represent")
+    told = swept.place.run("selector=low_ppl", "budget=2", "seed=1")
+    assert told.code == 0, told.err
+    assert swept.place.stored("score") | swept.place.stored("represent") == before
+    assert "score: stored" in told.err
+    assert "train: start" in told.err
+
+
+def test_random_is_drawn_once_for_all_models(swept: Swept, tmp_path: Path) -> None:
+    before = swept.place.stored("score")
+    told = swept.place.run("selector=random", "budget=2", "model.max_length=400", "model.name=other")
+    assert told.code == 0, told.err
+    assert swept.place.stored("score") == before
+    assert "score: stored" in told.err
+    assert "train: start" in told.err
+
+
+def test_one_failure_stops_no_other(swept: Swept) -> None:
+    place = swept.place
+    failing = ("selector=random,data_whisperer", "budget=2", "selector_settings.data_whisperer.n_d=50", "-m")
+    told = place.run(*failing)
+    assert told.code == 1
+    assert "1 of 2 runs failed" in told.err
+    assert "Traceback" not in told.err
+    assert "random" in told.out
+    assert "data_whisperer" not in told.out
+    (path,) = (place.results / "failed").iterdir()
+    failed = json.loads(path.read_text())
+    assert failed["error"] == ("selector.n_d=50, n_q=5: the pool has 12 rows but a prompt takes 17: lower n_d or n_q")
+    assert failed["config"]["budget"] == 2
+    assert failed["traceback"][-1].startswith("dwbench.errors.UserError")
+    assert not list(place.store.rglob("*.part"))
+    table = io.StringIO()
+    with contextlib.redirect_stdout(table):
+        assert main(["table", "--results", str(place.results), "--allow-mixed"]) == 0
+    assert "data_whisperer" not in table.getvalue()
+
+
+def test_check_knows_what_is_stored(swept: Swept) -> None:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert main(["check", *swept.place.arguments, "selector=ifd", "budget=2,3", "-m"]) == 0
+    assert re.findall(r"  (\w+): (.*)", out.getvalue()) == [
+        ("score", "stored"), ("train", "stored"), ("evaluate", "stored"),
+        ("score", "stored"), ("train", "would run"), ("evaluate", "would run"),
+    ]  # fmt: skip
+
+
+def wait_for_part(process: "subprocess.Popen[str]", place: Place, stage: str) -> Path:
+    """Wait until `stage` is being built; its folder."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        found = list(place.store.glob(f"{stage}/.*.part"))
+        if found:
+            return found[0]
+        if process.poll() is not None:
+            raise AssertionError(process.communicate())
+        time.sleep(0.005)
+    raise AssertionError(f"{stage} did not begin")
+
+
+def test_killed_in_every_stage(swept: Swept, place: Callable[[], Place]) -> None:
+    here = place()
+    command = ("selector=ifd", "budget=4")
+    stored: dict[str, int] = {}
+    for stage in ("score", "train", "evaluate"):
+        process = here.start(*command)
+        part = wait_for_part(process, here, stage)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert part.exists(), f"{stage} was over before the signal"
+        assert not list(here.results.rglob("*.json"))
+        assert stored.items() <= here.stored().items()
+        stored = here.stored()
+    assert {Path(path).relative_to(here.store).parts[0] for path in stored} == {"score", "represent", "train"}
+    told = here.run(*command)
+    assert told.code == 0, told.err
+    assert stored.items() <= here.stored().items()
+    assert content(here.records()["ifd", 4]) == content(swept.place.records()["ifd", 4])
+    assert not list(here.store.rglob("*.part"))
+
+
+def test_interrupted(place: Callable[[], Place]) -> None:
+    here = place()
+    process = here.start("selector=random", "budget=2")
+    wait_for_part(process, here, "train")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert out == ""
+    assert err.splitlines()[-1] == "dwbench: interrupted; the same command goes on where this one stopped"
+    assert "Traceback" not in err
+    assert not list(here.store.rglob("*.part"))
+    assert not here.results.exists()
+
+
+@pytest.fixture
+def two_workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="pip install 'dwbench[joblib]'")
+    yield
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor().shutdown(wait=True)
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_the_joblib_launcher(swept: Swept, place: Callable[[], Place]) -> None:
+    here = place()
+    told = here.run("selector=low_ppl,ifd", "budget=4", "launch=joblib", "-m")
+    assert told.code == 0, told.err
+    assert {key: content(record) for key, record in here.records().items()} == {
+        (label, 4): content(swept.place.records()[label, 4]) for label in ("low_ppl", "ifd")
+    }
