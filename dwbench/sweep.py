@@ -8,7 +8,7 @@ from typing import Any
 from dwbench.config import OPEN_SECTION, Job, build_run, compose
 from dwbench.data.base import Dataset, Splits
 from dwbench.errors import UserError
-from dwbench.run import Run
+from dwbench.run import Run, rows_to_choose
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ def _planned(overrides: Sequence[str], splits: dict[str, Splits]) -> Planned:
     where = f"{job.config['dataset']} {run.split_seed}"
     if where not in splits:
         splits[where] = load_splits(run.dataset, run.split_seed)
+    run.train.check_steps(rows_to_choose(run, len(splits[where].pool)))
     if run.evaluation.tasks:
         from dwbench.evaluation.others import check_tasks  # lm-eval's index of tasks takes seconds to read
 

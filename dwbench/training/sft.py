@@ -87,6 +87,15 @@ class LoraSFT:
         """Optimizer steps over `rows` rows; the last one of an epoch may be a short one."""
         return self.epochs * math.ceil(rows / self.batch_size)
 
+    def check_steps(self, rows: int) -> None:
+        """Raise UserError where all steps are warm-up: transformers rounds it up, and its first step has rate 0."""
+        steps = self.steps(rows)
+        if 0 < steps <= math.ceil(self.warmup_ratio * steps):
+            raise UserError(
+                f"train.warmup_ratio={self.warmup_ratio}: {rows} rows make {steps} optimizer step, all of it warm-up "
+                f"at learning rate 0: raise train.epochs or the budget, or lower train.batch_size"
+            )
+
 
 def full_tuning(shape: Shape, pairs: Sequence[Pair], config: LoraSFT) -> dict[str, float]:
     """What tuning on all of `pairs` takes: `tokens` that pass over all epochs, and model `flop`."""
@@ -110,6 +119,7 @@ def tune(bench: Bench, lm: LM, pairs: Sequence[Pair], config: LoraSFT, seed: int
         RuntimeError: the loss is not finite.
     """
     _check(lm, pairs)
+    config.check_steps(len(pairs))
     with bench.meter.apart("import"):
         from trl import SFTTrainer  # noqa: F401  the imports of all that follows, 3 s
     with preserved_rng(), tempfile.TemporaryDirectory() as scratch:

@@ -18,9 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from dwbench.data.embedded import labelled
 from dwbench.models.embedded import smollm2_folder
 
-SYSTEM = (
-    "You write short headlines for a town newspaper. Write one headline of at most ten words for the notice."
-)
+SYSTEM = "You write short headlines for a town newspaper. Write one headline of at most ten words for the notice."
 ICL_SYSTEM = (
     "You write short headlines for a town newspaper. "
     "Write one headline of at most ten words for each notice, in the style of the examples."
@@ -29,9 +27,7 @@ ZERO_SHOT = "Notice: {input}\nHeadline:"
 N_DEMOS = 5
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument(
-    "--prompts", type=int, default=24, help="few-shot prompts per setting, and zero-shot queries"
-)
+parser.add_argument("--prompts", type=int, default=24, help="few-shot prompts per setting, and zero-shot queries")
 parser.add_argument("--queries", type=int, nargs="+", default=[2, 3], help="n_q, one or several")
 parser.add_argument(
     "--tune",
@@ -63,9 +59,7 @@ def render(system: str, user: str) -> str:
 def answers(prompts: list[str], max_new_tokens: int) -> list[str]:
     texts = []
     for start in range(0, len(prompts), 8):
-        batch = tokenizer(
-            prompts[start : start + 8], return_tensors="pt", padding=True, add_special_tokens=False
-        )
+        batch = tokenizer(prompts[start : start + 8], return_tensors="pt", padding=True, add_special_tokens=False)
         with torch.inference_mode():
             ids = model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False)
         texts += tokenizer.batch_decode(ids[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
@@ -150,9 +144,7 @@ def tune(name: str, rows: list[dict[str, str]]) -> None:
     tuned.unload()
 
 
-lengths = [
-    len(tokenizer(row["input"] + row["response"], add_special_tokens=False).input_ids) for _, row in pool
-]
+lengths = [len(tokenizer(row["input"] + row["response"], add_special_tokens=False).input_ids) for _, row in pool]
 print(f"tokens a row: min {min(lengths)} mean {statistics.mean(lengths):.1f} max {max(lengths)}")
 zero_shot("untuned")
 for n_q in options.queries:

@@ -170,9 +170,7 @@ def test_text_fits_and_never_cuts_a_number(width: int) -> None:
 
 
 def test_a_long_label_is_folded_not_the_numbers() -> None:
-    text = render(
-        table([made("data_whisperer", label="data_whisperer(n_d=10,n_q=5,layer=13,variant=reference)")])
-    )
+    text = render(table([made("data_whisperer", label="data_whisperer(n_d=10,n_q=5,layer=13,variant=reference)")]))
     assert "0.250 ±0.013" in text
     assert max(map(len, text.splitlines()[1:])) <= 100
 

@@ -197,3 +197,10 @@ def test_settings_are_checked() -> None:
 def test_the_rate_is_the_papers_for_the_family() -> None:
     assert [LoraSFT().rate_for(kind) for kind in ("llama", "qwen2", "mistral", "other")] == [1e-4, 1e-5, 1e-5, 1e-4]
     assert LoraSFT(learning_rate=0.5).rate_for("qwen2") == 0.5
+
+
+def test_training_that_is_all_warm_up_is_refused() -> None:
+    with pytest.raises(UserError, match="2 rows make 1 optimizer step"):
+        LoraSFT(epochs=1, batch_size=4).check_steps(2)
+    LoraSFT(epochs=1, batch_size=4, warmup_ratio=0.0).check_steps(2)
+    LoraSFT(epochs=2, batch_size=4).check_steps(2)
