@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dwbench.component import key_of
 from dwbench.errors import UserError
 from dwbench.records import Record
+from dwbench.report.str_ratio import Ratio, ratios
 
 if TYPE_CHECKING:
     import wandb
@@ -55,10 +56,11 @@ def publish(
     mode: Mode = "auto",
     folder: Path,
     marks: Path,
+    reference: Sequence[Record] = (),
     log_loss: bool = True,
     timeout_s: float = 10.0,
 ) -> Published:
-    """Publish those of `records` that are not yet.
+    """Publish those of `records` that are not yet. `reference`: other records whose tuning times serve their STR.
 
     `auto` goes online where a key is configured and offline otherwise, and leaves alone what was published in
     either way; `online` also uploads what had only been written offline. WANDB_MODE=disabled switches
@@ -80,8 +82,10 @@ def publish(
     skipped = len(records) - len(waiting)
     if not waiting:
         return Published(0, skipped, "online" if mode == "online" else "offline", None, None)
+    everything = list({record.run: record for record in [*reference, *records]}.values())
+    ratio_of = dict(zip((record.run for record in everything), ratios(everything), strict=True))
     with _wandb_environment(folder):
-        writer = _Writer(target, log_loss=log_loss, timeout_s=timeout_s, online=mode != "offline")
+        writer = _Writer(target, ratio_of, log_loss=log_loss, timeout_s=timeout_s, online=mode != "offline")
         return writer.write_all(waiting, skipped, explicit=mode == "online")
 
 
@@ -148,8 +152,11 @@ def _wandb_environment(folder: Path) -> Iterator[None]:
 class _Writer:
     """Writes records as W&B runs; online until that fails, then offline."""
 
-    def __init__(self, target: _Target, *, log_loss: bool, timeout_s: float, online: bool) -> None:
+    def __init__(
+        self, target: _Target, ratio_of: Mapping[str, Ratio], *, log_loss: bool, timeout_s: float, online: bool
+    ) -> None:
         self._target = target
+        self._ratio_of = ratio_of
         self._log_loss = log_loss
         self._timeout_s = timeout_s
         self._online = online
@@ -229,7 +236,7 @@ class _Writer:
         if self._log_loss and training is not None:
             for step, loss in training["loss"]:
                 run.log({"train/loss": loss}, step=step)
-        run.summary.update(run_summary(record))
+        run.summary.update(run_summary(record, self._ratio_of[record.run]))
         # A file of ours and `immutable`: wandb uploads it from here and leaves no copy elsewhere.
         path = self._target.folder / "selections" / f"{run.id}.json"
         path.parent.mkdir(exist_ok=True)
@@ -302,8 +309,8 @@ def run_config(record: Record) -> dict[str, Any]:
     }
 
 
-def run_summary(record: Record) -> dict[str, Any]:
-    """Metrics, what STR is made of, and cost by stage. STR itself needs other runs: tables work it out."""
+def run_summary(record: Record, ratio: Ratio) -> dict[str, Any]:
+    """Metrics, STR as it is known when the run is published and what it is made of, and cost by stage."""
     data = record.data
     summary: dict[str, Any] = {}
     for name, metric in record.metrics.items():
@@ -311,6 +318,8 @@ def run_summary(record: Record) -> dict[str, Any]:
         summary[f"metrics/{name}_n"] = metric["n"]
         if metric["stderr"] is not None:
             summary[f"metrics/{name}_stderr"] = metric["stderr"]
+    known = {"seconds": ratio.seconds, "flop": ratio.flop, "estimated": ratio.estimated}
+    summary |= {f"str/{name}": value for name, value in known.items() if value is not None}
     summary |= {
         "str/selection_seconds": record.spent("selection", "seconds"),
         "str/selection_flop": record.spent("selection", "flop"),

@@ -68,6 +68,7 @@ class Run:
                 "selector": [self.selector.version, identity(self.selector)],
                 "rows": k,
                 "seed": self.seed,
+                "split_seed": self.split_seed,
                 "train": [TRAIN_VERSION, identity(self.train)] if k else None,
                 "evaluation": [EVALUATE_VERSION, identity(self.evaluation)],
             }

@@ -119,6 +119,11 @@ def test_a_record_becomes_a_run(tmp_path: Path) -> None:
     assert run.summary["metrics/rouge_l"] == 0.25
     assert run.summary["metrics/nll_stderr"] == 0.03125
     assert run.summary["str/selection_seconds"] == 40.0
+    assert run.summary["str/flop"] == pytest.approx(
+        run.summary["str/selection_flop"] / run.summary["str/full_tuning_flop"]
+    )
+    assert run.summary["str/estimated"] is True
+    assert run.summary["str/seconds"] > 0
     assert run.summary["str/full_tuning_flop"] == 5e15
     assert run.summary["cost/training/seconds"] == 30.0
     assert run.summary[f"cost/selection/selection-{record.run[:8]}/apart/load"] == 2.0

@@ -281,3 +281,14 @@ def test_the_joblib_launcher(swept: Swept, place: Callable[[], Place]) -> None:
     assert {key: content(record) for key, record in here.records().items()} == {
         (label, 4): content(swept.place.records()[label, 4]) for label in ("low_ppl", "ifd")
     }
+
+
+def test_a_test_prompt_longer_than_the_model_takes_stops_everything_before_it_starts(
+    place: Callable[[], Place],
+) -> None:
+    here = place()
+    told = here.run("selector=random", "model.max_length=40")
+    assert told.code == 2
+    assert "test row" in told.err or "no room" in told.err or "its prompt has" in told.err
+    assert not here.results.exists()
+    assert not here.stored()

@@ -6,11 +6,14 @@ from pathlib import Path
 from shutil import get_terminal_size
 from typing import Any
 
+from dwbench.component import key_of
 from dwbench.config import conf_folder, search_path
+from dwbench.evaluation.harness import documents
 from dwbench.job import quiet_libraries, run_job, say
 from dwbench.publish import publish
 from dwbench.records import Record, load_records
 from dwbench.representations.models import LoadedModels
+from dwbench.run import evaluate_identity
 from dwbench.sweep import Sweep, plan
 
 HELP = """\
@@ -44,10 +47,17 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _check_models(sweep: Sweep) -> None:
-    """Raise UserError for a model that is out of reach or has no chat template, before anything is computed."""
+    """Raise UserError for a model that is out of reach or has no chat template, and for a test prompt that is longer
+    than the model takes, before anything is computed."""
     models = LoadedModels()
-    for run in (planned.run for planned in sweep.planned):
-        models.chat(run.model)
+    checked: set[str] = set()
+    for planned in sweep.planned:
+        run = planned.run
+        chat = models.chat(run.model)
+        prompts = key_of(evaluate_identity(run, planned.splits, None))
+        if prompts not in checked:
+            checked.add(prompts)
+            documents(chat, run.dataset.task, planned.splits.test, run.evaluation, run.split_seed)
         if {"scorer", "tokenizer"} & run.selector.needs:
             models.chat(run.scorer)
 
@@ -78,14 +88,14 @@ def _report(sweep: Sweep) -> int:
         # What this command ran is shown together whatever it was stored from; the table says if versions differ.
         print(render(table(mine, reference=records, allow_mixed=True), width=max(80, get_terminal_size().columns)))
         if config["tracker"] == "wandb":
-            _track(config, mine)
+            _track(config, mine, records)
     missing = wanted - {record.run for record in mine}
     if missing:
         say(f"{len(missing)} of {len(wanted)} runs failed: see {folder / 'failed'}")
     return 1 if missing else 0
 
 
-def _track(config: Mapping[str, Any], records: Sequence[Record]) -> None:
+def _track(config: Mapping[str, Any], records: Sequence[Record], reference: Sequence[Record]) -> None:
     """Hand finished records to W&B, all at once; what goes wrong there fails nothing."""
     folder = Path(config["store_dir"]).parent
     told = publish(
@@ -95,6 +105,7 @@ def _track(config: Mapping[str, Any], records: Sequence[Record]) -> None:
         mode=config["wandb"]["mode"],
         folder=folder / "wandb",
         marks=folder / "published",
+        reference=reference,
     )
     if told.count_new:
         runs = "run" if told.count_new == 1 else "runs"

@@ -101,10 +101,7 @@ def evaluate(
         rouge_l("", [""])
     with bench.meter.apart("load"):
         chat = load_tokenizer(lm)
-        documents = {
-            "nll": _documents(chat, task, chosen(test, config.nll_rows, seed), reserve=1),
-            "generation": _documents(chat, task, chosen(test, config.generation_rows, seed), task.max_new_tokens),
-        }
+        rows = documents(chat, task, test, config, seed)
         model = load_model(lm, adapter)
     metrics: Metrics = {}
     samples: list[dict[str, Any]] = []
@@ -115,8 +112,8 @@ def evaluate(
             others = evaluate_others(bench, lm, model, chat, config)
             metrics |= others.metrics
             samples += others.samples
-        if any(documents.values()):
-            ours = _evaluate_ours(Scorer(model, chat, bench, lm.token_budget), task, documents)
+        if any(rows.values()):
+            ours = _evaluate_ours(Scorer(model, chat, bench, lm.token_budget), task, rows)
             metrics |= ours.metrics
             samples += ours.samples
     write_json(folder / "metrics.json", dict(sorted(metrics.items())))
@@ -128,6 +125,17 @@ def chosen(test: Sequence[Example], rows: int | None, seed: int) -> list[Example
     """`rows` of the test split (None: all), drawn by content and seed, in the split's order."""
     order = np.argsort(seeds.draw([row.uid for row in test], seed, "eval"), kind="stable")
     return [test[position] for position in sorted(order[:rows].tolist())]
+
+
+def documents(
+    chat: Chat, task: Task, test: Sequence[Example], config: Evaluation, seed: int
+) -> dict[str, list[dict[str, Any]]]:
+    """The test rows of each of our requests (`nll`, `generation`), rendered. Raises UserError for a prompt that is
+    longer than the model takes."""
+    return {
+        "nll": _documents(chat, task, chosen(test, config.nll_rows, seed), reserve=1),
+        "generation": _documents(chat, task, chosen(test, config.generation_rows, seed), task.max_new_tokens),
+    }
 
 
 def _documents(chat: Chat, task: Task, rows: Sequence[Example], reserve: int) -> list[dict[str, Any]]:

@@ -32,13 +32,14 @@ class Ratio:
 
 
 def tuning_group(record: Record) -> str | None:
-    """What runs share that are timed against each other: model, pool, training, hardware. None if untuned."""
+    """What runs share that are timed against each other: model, pool, prompt, training, hardware. None if untuned."""
     if record.training is None:
         return None
     return canonical_json(
         [
             record.data["model"]["identity"],
             record.data["dataset"]["fingerprints"]["pool"],
+            record.data["dataset"]["task"],
             record.training["identity"],
             record.environment["hardware"],
         ]

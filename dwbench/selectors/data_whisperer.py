@@ -131,11 +131,14 @@ class DataWhisperer:
     fixed_share: ClassVar[float | None] = None
 
     def __post_init__(self) -> None:
-        for name in ("n_d", "n_q", "rounds"):
-            if getattr(self, name) < 1:
+        for name in ("n_d", "n_q", "rounds", "max_new_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
                 raise ValueError(f"{name}: must be at least 1")
-        if self.variant == "reference" and self.rounds != 1:
-            raise ValueError("rounds: the reference scores every row once; leave rounds=1 with variant=reference")
+        own = {"rounds": 1, "attn_rows": "query_block", "weight": "attn", "on_missing": "zero"}
+        for name, only in own.items():
+            if self.variant == "reference" and getattr(self, name) != only:
+                raise ValueError(f"{name}: the reference has its own way; leave {name}={only} with variant=reference")
 
     @property
     def needs(self) -> frozenset[Need]:

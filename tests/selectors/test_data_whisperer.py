@@ -252,8 +252,12 @@ def test_queries_from_the_target_set(oracle: Oracle, tiny_lm: LM) -> None:
 def test_configuration_errors_name_the_field(oracle: Oracle, tiny_lm: LM) -> None:
     with pytest.raises(ValueError, match="n_d: must be at least 1"):
         DataWhisperer(n_d=0)
+    with pytest.raises(ValueError, match="max_new_tokens: must be at least 1"):
+        DataWhisperer(max_new_tokens=0)
     with pytest.raises(ValueError, match="rounds"):
         DataWhisperer(variant="reference", rounds=2)
+    with pytest.raises(ValueError, match="weight"):
+        DataWhisperer(variant="reference", weight="uniform")
     for selector, message in (
         (DataWhisperer(n_d=8, n_q=4), "the pool has 11 rows but a prompt takes 12"),
         (DataWhisperer(n_d=2, n_q=4, query_source="target"), "the target set has 3 rows but a prompt takes 4"),
