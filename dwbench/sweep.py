@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 from dwbench.config import OPEN_SECTION, Job, build_run, compose
-from dwbench.data.base import Dataset, Splits
+from dwbench.data.base import Splits
 from dwbench.errors import UserError
 from dwbench.run import Run, rows_to_choose
 
@@ -91,14 +91,10 @@ def _planned(overrides: Sequence[str], splits: dict[str, Splits]) -> Planned:
     run = build_run(job)
     where = f"{job.config['dataset']} {run.split_seed}"
     if where not in splits:
-        splits[where] = load_splits(run.dataset, run.split_seed)
+        splits[where] = run.dataset.load(run.split_seed)
     run.train.check_steps(rows_to_choose(run, len(splits[where].pool)))
     if run.evaluation.tasks:
         from dwbench.evaluation.others import check_tasks  # lm-eval's index of tasks takes seconds to read
 
         check_tasks(run.evaluation.tasks)
     return Planned(job, run, splits[where], run.key(splits[where]))
-
-
-def load_splits(dataset: Dataset, seed: int) -> Splits:
-    return dataset.load(seed)

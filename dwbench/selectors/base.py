@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from dwbench import seeds
-from dwbench.component import class_name, identity
+from dwbench.component import identity
 from dwbench.data.base import Example, Splits, Task, Turn, fingerprint
 from dwbench.errors import UndeclaredNeedError
 from dwbench.models.chat import Chat
@@ -213,8 +213,3 @@ def score_identity(selector: Selector, context: Context) -> dict[str, Any]:
         "selector": identity(selector),
         **context.identity_of("pool", *needs),
     }
-
-
-def describe(selector: Selector) -> dict[str, Any]:
-    """What a record says of a selector."""
-    return {"class": class_name(type(selector)), "needs": sorted(selector.needs)}
