@@ -7,19 +7,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import NonNegativeInt
+from pydantic import Field, NonNegativeInt
 
 from dwbench.budget import parse_budget
 from dwbench.component import component, identity
 from dwbench.errors import UserError, nearest
+from dwbench.files import expanded
+from dwbench.models.encoder import Encoder
 from dwbench.models.spec import LM
 from dwbench.run import Run
-from dwbench.selectors.base import Selector
+from dwbench.selectors.base import ScoreSelector, Selector, SetSelector
 
-GROUPS = ("selector", "model", "dataset", "train", "eval", "launch", "experiment")
+GROUPS = ("selector", "model", "embedder", "dataset", "train", "eval", "launch", "experiment")
 OPEN_SECTION = "selector_settings"
 """Settings for one selector in a sweep over several; its keys are selectors' names, so any may be added."""
 
@@ -51,7 +53,13 @@ def settings_of(group: str, name: str) -> dict[str, Any]:
     """The fields in the file of a configured selector, model or data set. `name` is one of `names(group)`."""
     paths = [folder / group / f"{name}.yaml" for folder in conf_folders()]
     found = next(path for path in paths if path.exists())
-    return plain_dict(yaml.safe_load(found.read_text(encoding="utf-8")))
+    try:
+        settings = yaml.safe_load(found.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{found}: is no YAML: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(settings, dict) or "_target_" not in settings:
+        raise UserError(f"{found}: has no _target_: name the class that it configures")
+    return plain_dict(settings)
 
 
 @contextmanager
@@ -97,10 +105,10 @@ class TopLevel:
     split_seed: NonNegativeInt
     scorer_model: str | None
     selector_settings: dict[str, dict[str, Any]] | None
-    experiment_name: str | None
+    experiment_name: Annotated[str, Field(pattern=r"^[\w=,+-][\w.=,+-]*$")] | None
     sweep: dict[str, list[Any]] | None
-    results_dir: str
-    store_dir: str
+    results_dir: Annotated[str, Field(min_length=1)]
+    store_dir: Annotated[str, Field(min_length=1)]
     tracker: Literal["wandb", "none"]
     wandb: WandB
 
@@ -155,6 +163,10 @@ def _composed(overrides: Sequence[str]) -> Job:
         )
         if unknown:
             raise UnknownKey(unknown[1]) from None
+        launcher = re.search(r"Could not find 'hydra/launcher/(\w+)'", text)
+        if launcher:
+            name = launcher[1]
+            raise UserError(f"launch={name}: its plugin is missing: pip install 'dwbench[{name}]'") from None
         lines = (line.strip() for line in text.splitlines() if line.strip() and "full_key" not in line)
         raise UserError(" ".join(lines)[:500]) from None
 
@@ -184,7 +196,9 @@ def _no_such_key(full: str, config: object) -> str:
     prefix = f"{section}." if section else ""
     if close:
         return f"{full}: no such key: did you mean {prefix + close[0]!r}?"
-    return f"{full}: no such key: known here: {', '.join(prefix + key for key in sorted(known)) or 'nothing'}"
+    if not known:
+        return f"{full}: no such key: {section or 'this'} has no settings"
+    return f"{full}: no such key: known here: {', '.join(prefix + key for key in sorted(known))}"
 
 
 def build(path: str, config: Mapping[str, Any]) -> Any:
@@ -224,10 +238,12 @@ def _validation_line(path: str, error: Any, config: object) -> str:
 
 
 def model_named(name: str, key: str) -> LM:
-    """A configured model by its name, else a folder or hub id (`owner/name`). Raises UserError that blames `key`."""
-    if name in names("model"):
-        return _as_lm(build(key, settings_of("model", name)))
-    folder = Path(name).expanduser()
+    """A configured model by its name or source, else a folder or hub id (`owner/name`). Raises UserError that blames
+    `key`."""
+    configured = _configured("model", name, key)
+    if configured is not None:
+        return _as_lm(build(key, settings_of("model", configured)))
+    folder = expanded(name)
     if folder.is_dir():
         return LM(name=folder.resolve().name, source=name, max_length=min(LM.max_length, _positions(folder)))
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
@@ -235,15 +251,54 @@ def model_named(name: str, key: str) -> LM:
     raise UserError(f"{key}={name}: no configured model, no folder and no hub id: {nearest(name, names('model'))}")
 
 
+def _configured(group: str, name: str, key: str) -> str | None:
+    """The configured model or encoder that is called `name`, or else is made of it as its source; None: there is none.
+
+    Raises UserError that blames `key` where several are.
+    """
+    known = names(group)
+    if name in known:
+        return name
+    found = [other for other in known if _same_source(str(settings_of(group, other).get("source")), name)]
+    if len(found) > 1:
+        raise UserError(f"{key}={name}: is the source of {' and '.join(found)}: give one of these names")
+    return found[0] if found else None
+
+
+def _same_source(one: str, other: str) -> bool:
+    folders = expanded(one), expanded(other)
+    if folders[0].is_dir() and folders[1].is_dir():
+        return folders[0].samefile(folders[1])
+    return one.casefold() == other.casefold()  # as the hub reads its names
+
+
 def _positions(folder: Path) -> int:
     """The longest sequence that the model in `folder` takes, as far as its configuration says so."""
     path = folder / "config.json"
-    found = json.loads(path.read_text(encoding="utf-8")).get("max_position_embeddings") if path.is_file() else None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")).get("max_position_embeddings") if path.is_file() else None
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON: give the folder of a model") from error
     return found if isinstance(found, int) else LM.max_length
 
 
 def _as_lm(built: object) -> LM:
     assert isinstance(built, LM)
+    return built
+
+
+def embedder_named(name: str, key: str) -> Encoder:
+    """A configured text encoder by its name or source, else a folder or hub id. Raises UserError that blames `key`."""
+    configured = _configured("embedder", name, key)
+    if configured is not None:
+        return _as_encoder(build(key, settings_of("embedder", configured)))
+    if expanded(name).is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        return Encoder(name=name.rstrip("/").rsplit("/", 1)[-1], source=name)
+    raise UserError(f"{key}={name}: no configured encoder, no folder and no hub id: {nearest(name, names('embedder'))}")
+
+
+def _as_encoder(built: object) -> Encoder:
+    assert isinstance(built, Encoder)
     return built
 
 
@@ -258,9 +313,10 @@ def selector_named(name: str, settings: Mapping[str, Any], key: str = "selector"
             hint = nearest(field, known) if known else "it has no settings"
             raise UserError(f"{key}.{field}: {name} has no such setting: {hint}")
     default, built = build(key, data), build(key, {**data, **settings})
+    if not isinstance(built, ScoreSelector | SetSelector):
+        raise UserError(f"{key}={name}: {data['_target_']} is no selector: it must have score or choose, and all else")
     before, after = identity(default), identity(built)
     changed = ", ".join(f"{field}={_short(after[field])}" for field in data if after.get(field) != before.get(field))
-    assert isinstance(built, Selector)
     return built, f"{name}({changed})" if changed else name
 
 
@@ -272,14 +328,18 @@ def build_run(job: Job) -> Run:
     """The run that a composed configuration describes, all objects built and validated. Raises UserError."""
     config = job.config
     name = str(job.choices["selector"])
-    for other in config[OPEN_SECTION] or {}:
+    for other, section in (config[OPEN_SECTION] or {}).items():
         if other not in names("selector"):
             raise UserError(f"{OPEN_SECTION}.{other}: no such selector: {nearest(other, names('selector'))}")
+        selector_named(other, section or {}, f"{OPEN_SECTION}.{other}")
     settings = {field: value for field, value in config["selector"].items() if field != "_target_"}
     special = (config[OPEN_SECTION] or {}).get(name) or {}
     # What the command line says of `selector.field` itself goes before the section for several.
     said = {override.split("=")[0].lstrip("+") for override in job.overrides}
     settings |= {field: value for field, value in special.items() if f"selector.{field}" not in said}
+    for group in ("model", "embedder"):
+        if f"{group}.source" in said and f"{group}.name" not in said:
+            raise UserError(f"{group}.source: give {group}.name=... too: tables would say {config[group]['name']}")
     selector, label = selector_named(name, settings)
     model = _as_lm(build("model", config["model"]))
     scorer = model if config["scorer_model"] is None else model_named(str(config["scorer_model"]), "scorer_model")
@@ -287,6 +347,7 @@ def build_run(job: Job) -> Run:
         dataset=build("dataset", config["dataset"]),
         model=model,
         scorer=scorer,
+        embedder=_as_encoder(build("embedder", config["embedder"])),
         selector=selector,
         selector_name=name,
         selector_label=label,

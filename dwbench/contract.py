@@ -15,12 +15,20 @@ import numpy as np
 
 from dwbench import seeds
 from dwbench.component import key_of
-from dwbench.data.base import Splits, Task
 from dwbench.errors import UndeclaredNeedError
-from dwbench.models.spec import LM
 from dwbench.representations.models import LoadedModels
 from dwbench.rules.ranking import Scores, rank
-from dwbench.selectors.base import Context, Models, Need, Selector, score_identity
+from dwbench.selectors.base import (
+    Checking,
+    Context,
+    Material,
+    Models,
+    Need,
+    Selector,
+    SetSelector,
+    compute_scores,
+    selection_stage,
+)
 from dwbench.store import Bench, Store
 
 
@@ -43,61 +51,90 @@ class Trial:
     """A selector with all that a scoring depends on; `score` does it from nothing, in a store of its own."""
 
     selector: Selector
-    lm: LM
-    splits: Splits
-    task: Task
+    material: Material
     models: Models
-    seed: int = 0
 
-    def score(self) -> Scored:
+    @property
+    def k(self) -> int:
+        """How many rows to choose where any number will do: a third of the pool."""
+        return max(1, len(self.material.splits.pool) // 3)
+
+    def score(self, k: int | None = None, barred: frozenset[str] = frozenset()) -> Scored:
+        """Score for a choice of k rows, none of them among those `barred` (ids)."""
         with tempfile.TemporaryDirectory() as folder:
-            return self.score_in(Bench(Store(Path(folder))), self.selector.needs)
+            return self.score_in(Bench(Store(Path(folder))), self.selector.needs, k, barred)
 
-    def score_in(self, bench: Bench, needs: frozenset[Need]) -> Scored:
+    def score_in(
+        self, bench: Bench, needs: frozenset[Need], k: int | None = None, barred: frozenset[str] = frozenset()
+    ) -> Scored:
         """Score with access to `needs` alone; representations go to `bench` or come from there."""
-        given = (bench, self.splits, self.task, self.lm, self.seed, self.models)
-        context = Context(needs, *given)
-        key = key_of(score_identity(self.selector, Context(self.selector.needs, *given)))
+        context = Context(needs, bench, self.material, self.models)
+        k = self.k if k is None else k
+        allowed = np.array([id not in barred for id in context.ids])
+        known = Context(self.selector.needs, bench, self.material, self.models)
+        key = key_of(selection_stage(self.selector, known, k, allowed)[1])
         found: list[Scores] = []
         attempt = {"contract": uuid.uuid4().hex}  # the scoring itself runs each time
-        bench.stage("score", attempt, lambda _: found.append(self.selector.score(context)))
-        uids = {row.id: row.uid for row in self.splits.pool}
+        bench.stage("score", attempt, lambda _: found.append(compute_scores(self.selector, context, k, allowed)))
+        uids = {row.id: row.uid for row in self.material.splits.pool}
         return Scored(found[0], tuple(context.ids), tuple(uids[id] for id in context.ids), key)
 
 
-def check_selector(
-    selector: Selector, lm: LM, splits: Splits, task: Task, models: Models | None = None, seed: int = 0
-) -> None:
+def check_selector(selector: Selector, material: Material, models: Models | None = None) -> None:
     """Put `selector` through the contract. Raises AssertionError, with what is wrong, where it breaks it."""
-    _claim(lm.resolved_dtype() == "float32", "the contract is checked in float32: give a model with dtype=float32")
-    trial = Trial(selector, lm, splits, task, models or LoadedModels(), seed)
+    _claim(
+        material.scorer.resolved_dtype() == "float32",
+        "the contract is checked in float32: give a model with dtype=float32",
+    )
+    trial = Trial(selector, material, models or LoadedModels())
+    check_settings(trial)
     scored = trial.score()
     check_scores(scored, trial)
+    check_choices(scored, trial)
     check_seed(scored, trial)
     check_order(scored, trial)
     check_batches(scored, trial)
     check_needs(trial)
 
 
+def check_settings(trial: Trial) -> None:
+    """A selector that checks its settings beforehand can do so outside of any stage."""
+    if isinstance(trial.selector, Checking):
+        with tempfile.TemporaryDirectory() as folder:
+            bench = Bench(Store(Path(folder)))
+            trial.selector.check(Context(trial.selector.needs, bench, trial.material, trial.models))
+
+
 def check_scores(scored: Scored, trial: Trial) -> None:
-    """A score for every row; k different rows of the pool for every k; invalid rows last (`Scores` wants a reason)."""
-    n = len(trial.splits.pool)
+    """A score for every row; invalid rows last (`Scores` wants a reason)."""
+    n = len(trial.material.splits.pool)
     found = scored.scores
     _claim(len(found.values) == n, f"scored {len(found.values)} rows of {n}")
-    for k in sorted({1, 2, n // 3, n - 1, n} & set(range(1, n + 1))):
-        chosen = scored.choose(k, trial.seed)
-        _claim(len(chosen) == k == len(set(chosen)), f"asked for {k} rows, chose {len(set(chosen))} different ones")
-        _claim(set(chosen) <= {row.id for row in trial.splits.pool}, f"chose rows that aren't in the pool: {chosen}")
     invalid = np.isnan(found.preference)
-    order = rank(found, n, seeds.draw(scored.uids, trial.seed, "ties")).order
+    order = rank(found, n, seeds.draw(scored.uids, trial.material.seed, "ties")).order
     _claim(not invalid[order[: n - int(invalid.sum())]].any(), "an invalid row (NaN) ranks above a valid one")
     key_of(dict(found.notes))  # raises for notes that can't be stored as JSON
+
+
+def check_choices(scored: Scored, trial: Trial) -> None:
+    """k different rows of the pool for every k; one that depends on k keeps to the rows that it may choose."""
+    pool = {row.id for row in trial.material.splits.pool}
+    n = len(pool)
+    depends_on_k = isinstance(trial.selector, SetSelector)
+    for k in sorted({1, 2, n // 3, n - 1, n} & set(range(1, n + 1))):
+        chosen = (trial.score(k) if depends_on_k else scored).choose(k, trial.material.seed)
+        _claim(len(chosen) == k == len(set(chosen)), f"asked for {k} rows, chose {len(set(chosen))} different ones")
+        _claim(set(chosen) <= pool, f"chose rows that aren't in the pool: {chosen}")
+    if depends_on_k:
+        barred = frozenset(scored.choose(1, trial.material.seed))
+        chosen = trial.score(barred=barred).choose(min(trial.k, n - 1), trial.material.seed)
+        _claim(not barred & set(chosen), "chose a row that nothing can be learnt from while others were left")
 
 
 def check_seed(scored: Scored, trial: Trial) -> None:
     """The same seed gives the same scores; another seed has a part in the key exactly where `seed` is declared."""
     _equal(scored, trial.score(), "the same seed gives other scores")
-    other = replace(trial, seed=trial.seed + 1).score()
+    other = trial_with(trial, seed=trial.material.seed + 1).score()
     if "seed" in trial.selector.needs:
         _claim(other.key != scored.key, "declares `seed`, but another seed has the same key")
     else:
@@ -109,18 +146,19 @@ def check_order(scored: Scored, trial: Trial) -> None:
     """The order of the pool does not matter, unless the selector declares that it does."""
     if "order" in trial.selector.needs:
         return
-    backwards = [replace(row, index=index) for index, row in enumerate(reversed(trial.splits.pool))]
-    other = replace(trial, splits=replace(trial.splits, pool=tuple(backwards))).score()
+    splits = trial.material.splits
+    backwards = [replace(row, index=index) for index, row in enumerate(reversed(splits.pool))]
+    other = trial_with(trial, splits=replace(splits, pool=tuple(backwards))).score()
     _claim(other.key == scored.key, "the key depends on the pool's order")
     _equal(scored, other, "the pool in another order gets other scores")
-    k = max(1, len(backwards) // 3)
-    _claim(scored.choose(k, trial.seed) == other.choose(k, trial.seed), "the pool in another order: another choice")
+    seed = trial.material.seed
+    _claim(scored.choose(trial.k, seed) == other.choose(trial.k, seed), "the pool in another order: another choice")
 
 
 def check_batches(scored: Scored, trial: Trial) -> None:
     """Rows one by one, or all in one batch: the same scores to 1e-5."""
     for token_budget in (1, 1_000_000):
-        other = replace(trial, lm=replace(trial.lm, token_budget=token_budget)).score()
+        other = trial_with(trial, scorer=replace(trial.material.scorer, token_budget=token_budget)).score()
         _equal(scored, other, f"batches of {token_budget} tokens give other scores", 1e-5)
 
 
@@ -137,6 +175,11 @@ def check_needs(trial: Trial) -> None:
             except UndeclaredNeedError:
                 continue
             raise AssertionError(f"declares {need!r} and can do without: its key would hold more than it depends on")
+
+
+def trial_with(trial: Trial, **changes: object) -> Trial:
+    """The trial with other material."""
+    return replace(trial, material=replace(trial.material, **changes))  # type: ignore[arg-type]
 
 
 def _equal(one: Scored, other: Scored, complaint: str, tolerance: float = 0.0) -> None:

@@ -21,6 +21,8 @@ PACKAGES = (
     "hydra-core",
     "wandb",
     "numpy",
+    "scikit-learn",
+    "sentence-transformers",
 )
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 import sys
 import traceback
 import warnings
@@ -47,9 +48,9 @@ def run_job(config: Any) -> bool:
     hydra = HydraConfig.get()
     job = Job(plain, dict(hydra.runtime.choices), tuple(hydra.overrides.task))
     results = Path(plain["results_dir"])
-    command = " ".join(["dwbench run", *job.overrides])
+    command = shlex.join(["dwbench", "run", *job.overrides])
     settings = {"config": {key: value for key, value in plain.items() if key != "sweep"}, "command": command}
-    key = hashlib.sha256(command.encode()).hexdigest()[:20]
+    key = hashlib.sha256(command.encode()).hexdigest()[:20]  # of an error from before the run's own key is known
     try:
         run = build_run(job)
         splits = run.dataset.load(run.split_seed)
@@ -59,7 +60,7 @@ def run_job(config: Any) -> bool:
         bench = Bench(Store(Path(plain["store_dir"])), progress())
         record = {**execute(run, bench, LoadedModels(), splits), **settings}
         write_record(record_path(results, run.experiment, record), record)
-        forget_failure(results, key)
+        forget_failure(results, key, command)
     except Exception as error:
         where = write_failure(results, key, _line(error), traceback.format_exc(), settings)
         say(f"failed: {_line(error)} (details in {where})")

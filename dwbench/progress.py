@@ -15,7 +15,8 @@ class Progress(Protocol):
     """Where stages and long loops report to."""
 
     def stage(self, name: str, event: str) -> None:
-        """`event` is `start`, `done`, `stored` or `wait` (another process builds it)."""
+        """`event` is `start`, `done`, `stored`, `wait` (another process builds it) or `damaged` (it, or what it
+        used, is stored but not whole: it is built again)."""
 
     def track(self, what: str, total: int) -> AbstractContextManager[Advance]:
         """A context manager that gives a function to be called with the number of units just done."""

@@ -36,6 +36,7 @@ class Published:
     Attributes:
         count_new: runs written now.
         count_skipped: records that had been published before.
+        count_failed: records that W&B refused.
         mode: `online`, `offline` or `disabled`: what it came to, not what was asked.
         where: address of the project or folder of the offline runs; None where nothing was written.
         notice: one line for the user where it went otherwise than asked; None otherwise.
@@ -43,6 +44,7 @@ class Published:
 
     count_new: int
     count_skipped: int
+    count_failed: int
     mode: str
     where: str | None
     notice: str | None
@@ -73,7 +75,7 @@ def publish(
     _check(project, mode)
     wanted = os.environ.get("WANDB_MODE", "")
     if wanted == "disabled":
-        return Published(0, 0, "disabled", None, None)
+        return Published(0, 0, 0, "disabled", None, None)
     if mode == "auto" and wanted in ("offline", "dryrun"):
         mode = "offline"
     target = _Target(project, entity, folder, marks)
@@ -81,7 +83,7 @@ def publish(
     waiting = [record for record in different if not target.has(record, mode)]
     skipped = len(records) - len(waiting)
     if not waiting:
-        return Published(0, skipped, "online" if mode == "online" else "offline", None, None)
+        return Published(0, skipped, 0, "online" if mode == "online" else "offline", None, None)
     everything = list({record.run: record for record in [*reference, *records]}.values())
     ratio_of = dict(zip((record.run for record in everything), ratios(everything), strict=True))
     with _wandb_environment(folder):
@@ -165,25 +167,36 @@ class _Writer:
     def write_all(self, records: Sequence[Record], skipped: int, explicit: bool) -> Published:
         import wandb
 
-        count, notice = 0, None
+        failed: list[str] = []
+        notice = None
         try:
             for record in records:
                 try:
-                    self._write(record)
-                except Exception as error:  # no account, no key, no network, no permission, an upload that hangs
-                    if not self._online:
-                        raise
-                    # Someone without an account is not told so after every run, unless online was asked for.
-                    if explicit or not isinstance(error, wandb.errors.UsageError):
-                        notice = f"W&B can't be reached, runs are written offline: {_one_line(error)}"
-                    self._go_offline(record)
-                    self._write(record)
-                count += 1
-        except Exception as error:  # publishing must never make a finished run fail, whatever wandb raises
-            notice = f"W&B: {len(records) - count} of {len(records)} runs not published: {_one_line(error)}"
+                    notice = self._write_somewhere(record, explicit) or notice
+                except Exception as error:  # publishing must never make a finished run fail, whatever wandb raises
+                    failed.append(f"{record.path}: {_one_line(error)}")
         finally:
             wandb.teardown()
-        return Published(count, skipped, self._mode, self._where, notice)
+        if failed:
+            notice = f"{len(failed)} of {len(records)} runs not published, first {failed[0]}"
+        return Published(len(records) - len(failed), skipped, len(failed), self._mode, self._where, notice)
+
+    def _write_somewhere(self, record: Record, explicit: bool) -> str | None:
+        """Write a record, offline where online fails; a notice where the user should know of that."""
+        import wandb
+
+        notice = None
+        try:
+            self._write(record)
+        except Exception as error:  # no account, no key, no network, no permission, an upload that hangs
+            if not self._online:
+                raise
+            # Someone without an account is not told so after every run, unless online was asked for.
+            if explicit or not isinstance(error, wandb.errors.UsageError):
+                notice = f"W&B can't be reached, runs are written offline: {_one_line(error)}"
+            self._go_offline(record)
+            self._write(record)
+        return notice
 
     @property
     def _mode(self) -> Literal["online", "offline"]:
@@ -306,6 +319,7 @@ def run_config(record: Record) -> dict[str, Any]:
         **_flat("selector", data["selector"]["identity"]),
         **({} if training is None else _flat("train", training["identity"])),
         **_flat("environment", record.environment),
+        **_flat("environments_differ", data.get("environments_differ", {})),
     }
 
 

@@ -5,12 +5,12 @@ Every table, plot and dashboard is made of records and of nothing else. Below `r
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dwbench.component import key_of
+from dwbench.component import canonical_json, key_of
 from dwbench.errors import UserError
 
 SCHEMA = 1
@@ -47,8 +47,12 @@ REQUIRED = (
     "artefacts.evaluation",
 )
 
-# They say where and by which command a run was made, not what came out.
-NOT_CONTENT = ("environment", "command")
+# They say where and by which command a run was made (paths, tracker and launcher among it), not what came out; what
+# determines the result is also in the record's identities.
+NOT_CONTENT = ("environment", "environments_differ", "config", "command")
+
+PARTS = ("selection", "training", "evaluation")
+"""The parts of a run, each with all stages that it used."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +117,16 @@ class Record:
 
     @property
     def environment(self) -> Mapping[str, Any]:
-        """Versions, hardware and commit."""
+        """Versions, hardware and commit of the evaluation."""
         environment: Mapping[str, Any] = self.data["environment"]
         return environment
+
+    def environment_of(self, part: str, prefix: str = "") -> dict[str, list[Any]]:
+        """Fields (`packages.torch`, `hardware.cpu`; those that start with `prefix`) and their values in all stages
+        that `part` used: one where they agree."""
+        here, differ = flat(self.environment), self.data.get("environments_differ", {})
+        names = (name for name in {**here, **differ} if name.startswith(prefix))
+        return {name: differ.get(name, {}).get(part, [here.get(name)]) for name in names}
 
     def spent(self, what: str, unit: str) -> float:
         """The total of `what` (selection, training or evaluation) in `unit`, a field of `Cost`."""
@@ -125,6 +136,33 @@ class Record:
     def content_key(self) -> str:
         """A key of what the record says about the run: not of where and by which command it was made."""
         return key_of(_content(self.data))
+
+
+def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested data by names with dots."""
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def differing(environments: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, dict[str, list[Any]]]:
+    """Where the stages of one run were made in different environments: the values of each such field, by part.
+
+    A run that finds some stages in the store may have them from another machine, or from before an upgrade.
+    `environments` are those of the stages that each part used.
+    """
+    by_part = {part: [flat(one) for one in found] for part, found in environments.items() if found}
+    every = [one for found in by_part.values() for one in found]
+    differ = {}
+    for name in sorted({name for one in every for name in one}):
+        values = {part: {canonical_json(one.get(name)) for one in found} for part, found in by_part.items()}
+        if len(set().union(*values.values())) > 1:
+            differ[name] = {part: [json.loads(value) for value in sorted(texts)] for part, texts in values.items()}
+    return differ
 
 
 def _content(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,7 +180,24 @@ def _check(path: Path, data: object) -> Mapping[str, Any]:
             if not isinstance(inner, dict) or name not in inner:
                 raise UserError(f"{path}: the record lacks {dotted!r}; delete the file and run again")
             inner = inner[name]
+    for what, value in _numbers(data):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{path}: {what} is {value!r}, no number; delete the file and run again")
     return data
+
+
+def _numbers(data: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    """Name and value of what must be a number."""
+    for part in PARTS:
+        total = data["cost"][part]["total"]
+        for unit in ("seconds", "flop"):
+            yield f"cost.{part}.total.{unit}", total.get(unit) if isinstance(total, Mapping) else None
+    for name, metric in data["metrics"].items():
+        known = metric if isinstance(metric, Mapping) else {}
+        yield f"metrics.{name}.n", known.get("n")
+        for field in ("value", "stderr"):
+            if known.get(field, "missing") is not None:  # null: not known
+                yield f"metrics.{name}.{field}", known.get(field)
 
 
 def load_record(path: Path) -> Record:
@@ -157,15 +212,24 @@ def load_record(path: Path) -> Record:
     return Record(path=path, data=_check(path, data))
 
 
-def load_records(folder: Path) -> list[Record]:
+def load_records(folder: Path, tell: Callable[[str], None] | None = None) -> list[Record]:
     """All records below `folder`, in the order of their paths; `failed/` is left out.
 
-    Raises UserError where there is no such folder, or a file in it is not a record.
+    Raises UserError where there is no such folder, or a file in it is not a record; with `tell`, such a file is only
+    told of.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of results; `dwbench run` makes one")
     paths = sorted(path for path in folder.rglob("*.json") if path.relative_to(folder).parts[0] != "failed")
-    return [load_record(path) for path in paths]
+    records = []
+    for path in paths:
+        try:
+            records.append(load_record(path))
+        except UserError as error:
+            if tell is None:
+                raise
+            tell(f"left out: {error}")
+    return records
 
 
 def record_path(results: Path, experiment: str | None, data: Mapping[str, Any]) -> Path:

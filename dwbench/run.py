@@ -1,7 +1,7 @@
 """One run: select, tune, evaluate, record. A pure function of its configuration; every stage is stored."""
 
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,17 +16,22 @@ from dwbench.data.base import SPLITS, Dataset, Example, Splits, fingerprint
 from dwbench.errors import UserError
 from dwbench.evaluation.harness import Evaluation, evaluate
 from dwbench.models.chat import Chat, Pair
+from dwbench.models.encoder import Encoder
 from dwbench.models.flop import Shape
+from dwbench.models.loading import load_config
 from dwbench.models.spec import LM
+from dwbench.records import differing
 from dwbench.representations.models import LoadedModels
-from dwbench.rules.ranking import Ranking, Scores, rank
-from dwbench.selectors.base import Context, Selector, score_identity
+from dwbench.rules.ranking import Ranking, Scores, places, rank
+from dwbench.selectors.base import Context, Material, Selector, compute_scores, selection_stage
 from dwbench.store import Artefact, Bench, write_json
-from dwbench.training.sft import LoraSFT, full_tuning, tune
+from dwbench.training.sft import TRAIN_VERSION, LoraSFT, adapter_folder, full_tuning, train_identity, tune
 
-TRAIN_VERSION = 1
 EVALUATE_VERSION = 1
 SHAPE_VERSION = 1
+
+PLACES_KEPT = 1000
+"""Rows of the pool whose place in a ranking a record tells: enough for rank correlations of selectors."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Run:
     Attributes:
         dataset, model, selector, train, evaluation: the axes.
         scorer: the model that selectors compute with; usually `model`.
+        embedder: the text encoder that selectors compute with.
         selector_name: as configured; `selector_label` adds the fields that differ from that configuration.
         budget: how many rows.
         seed: of ties, random draws and tuning. `split_seed`: of held-out and subsampled rows, the same for all seeds.
@@ -45,6 +51,7 @@ class Run:
     dataset: Dataset
     model: LM
     scorer: LM
+    embedder: Encoder
     selector: Selector
     selector_name: str
     selector_label: str
@@ -57,14 +64,16 @@ class Run:
 
     def key(self, splits: Splits) -> str:
         """The run's key: what is selected from, by what, how much, and what is done with it."""
-        uses_model = {"scorer", "tokenizer"} & self.selector.needs
+        needs = self.selector.needs
+        ordered = ("pool", "target") if "order" in needs else ()
         k = rows_to_choose(self, len(splits.pool))
         return key_of(
             {
-                "data": {split: fingerprint(getattr(splits, split)) for split in SPLITS},
+                "data": {split: fingerprint(getattr(splits, split), split in ordered) for split in SPLITS},
                 "task": identity(self.dataset.task),
                 "model": identity(self.model),
-                "scorer": identity(self.scorer) if uses_model else None,
+                "scorer": identity(self.scorer) if {"scorer", "tokenizer"} & needs else None,
+                "embedder": identity(self.embedder) if "embedder" in needs else None,
                 "selector": [self.selector.version, identity(self.selector)],
                 "rows": k,
                 "seed": self.seed,
@@ -73,6 +82,10 @@ class Run:
                 "evaluation": [EVALUATE_VERSION, identity(self.evaluation)],
             }
         )
+
+    def material(self, splits: Splits) -> Material:
+        """What the selector may be given."""
+        return Material(splits, self.dataset.task, self.scorer, self.embedder, self.train, self.seed)
 
 
 def rows_to_choose(run: Run, n: int) -> int:
@@ -103,10 +116,7 @@ def select(
     bench: Bench,
     models: LoadedModels,
     selector: Selector,
-    splits: Splits,
-    dataset: Dataset,
-    scorer: LM,
-    seed: int,
+    material: Material,
     k: int,
     untrainable: Mapping[str, str],
 ) -> Selection:
@@ -115,21 +125,27 @@ def select(
     Args:
         untrainable: uid and reason of rows that nothing can be learnt from; for every selector they rank last.
     """
-    context = Context(selector.needs, bench, splits, dataset.task, scorer, seed, models)
-    rows = tuple(sorted(splits.pool, key=lambda row: row.index if "order" in selector.needs else row.uid))
-    artefact = None
-    if selector.fixed_share is None:
-        artefact = bench.stage(
-            "score", score_identity(selector, context), lambda folder: _write_scores(selector.score(context), folder)
-        )
-        found = read_scores(artefact)
-    else:
-        found = selector.score(context)
-    found = _mark_untrainable(found, rows, untrainable)
-    ties = seeds.draw([row.uid for row in rows], seed, "ties")
+    context = Context(selector.needs, bench, material, models)
+    allowed = np.array([row.uid not in untrainable for row in context.rows])
+    found, artefact = _scores(bench, selector, context, k, allowed)
+    found = _mark_untrainable(found, context.rows, untrainable)
+    ties = seeds.draw([row.uid for row in context.rows], material.seed, "ties")
     ranking = rank(found, k, ties)
-    chosen = tuple(rows[position] for position in ranking.order[:k])
-    return Selection(ranking, chosen, found, artefact, rows)
+    chosen = tuple(context.rows[position] for position in ranking.order[:k])
+    return Selection(ranking, chosen, found, artefact, context.rows)
+
+
+def _scores(
+    bench: Bench, selector: Selector, context: Context, k: int, allowed: np.ndarray
+) -> tuple[Scores, Artefact | None]:
+    """What the selector says of the rows, and where that is stored; nowhere where there is nothing to compute."""
+    if selector.fixed_share is not None:
+        return compute_scores(selector, context, k, allowed), None
+    stage, key = selection_stage(selector, context, k, allowed)
+    artefact = bench.stage(
+        stage, key, lambda folder: _write_scores(compute_scores(selector, context, k, allowed), folder)
+    )
+    return read_scores(artefact), artefact
 
 
 def _mark_untrainable(found: Scores, rows: Sequence[Example], untrainable: Mapping[str, str]) -> Scores:
@@ -186,24 +202,12 @@ def execute(run: Run, bench: Bench, models: LoadedModels, splits: Splits) -> dic
     """Do the run and return its record, but for its configuration and command."""
     prepared = prepare(run, models, splits)
     k = rows_to_choose(run, len(splits.pool))
-    selection = select(bench, models, run.selector, splits, run.dataset, run.scorer, run.seed, k, prepared.untrainable)
+    selection = select(bench, models, run.selector, run.material(splits), k, prepared.untrainable)
     models.release()
     chosen = {row.uid: prepared.pairs[row.uid] for row in selection.chosen if row.uid in prepared.pairs}
     trained = _train(run, bench, chosen) if chosen else None
     evaluated = _evaluate(run, bench, splits, trained)
     return _record(run, bench, splits, selection, prepared.pairs, trained, evaluated)
-
-
-def train_identity(run: Run, uids: Iterable[str]) -> dict[str, Any]:
-    """What determines an adapter: the set of rows, not who chose them."""
-    return {
-        "version": TRAIN_VERSION,
-        "model": identity(run.model),
-        "train": identity(run.train),
-        "task": identity(run.dataset.task),
-        "rows": sorted(uids),
-        "seed": run.seed,
-    }
 
 
 def evaluate_identity(run: Run, splits: Splits, trained: str | None) -> dict[str, Any]:
@@ -223,13 +227,13 @@ def _train(run: Run, bench: Bench, chosen: Mapping[str, Pair]) -> Artefact:
     ordered = [chosen[uid] for uid in sorted(chosen)]
     return bench.stage(
         "train",
-        train_identity(run, chosen),
+        train_identity(run.model, run.train, run.dataset.task, chosen, run.seed),
         lambda folder: tune(bench, run.model, ordered, run.train, run.seed, folder),
     )
 
 
 def _evaluate(run: Run, bench: Bench, splits: Splits, trained: Artefact | None) -> Artefact:
-    adapter = trained.folder / "adapter" if trained else None
+    adapter = adapter_folder(trained.folder) if trained else None
 
     def build(folder: Path) -> None:
         evaluate(bench, run.model, adapter, run.dataset.task, splits.test, run.evaluation, run.split_seed, folder)
@@ -241,18 +245,29 @@ def _shape(run: Run, bench: Bench) -> Shape:
     """The model's shape, from its configuration alone."""
 
     def build(folder: Path) -> None:
-        write_json(folder / "shape.json", Shape.of_configuration(run.model.location(), run.model.revision).to_json())
+        write_json(folder / "shape.json", Shape.of_configuration(load_config(run.model)).to_json())
 
     found = bench.stage("shape", {"version": SHAPE_VERSION, "model": identity(run.model)}, build)
     return Shape(**found.json("shape.json"))
 
 
-def _costs(bench: Bench, artefact: Artefact | None) -> dict[str, Any]:
-    """Cost of a stage with all that it used, each once."""
-    used = bench.store.closure((artefact.ref,)) if artefact else {}
+def _costs(used: Mapping[str, Artefact]) -> dict[str, Any]:
+    """Cost of all stages that a part of the run used, each once."""
     stages = {ref: found.cost for ref, found in used.items()}
     total = sum(stages.values(), Cost())
     return {"total": total.to_json(), "stages": {ref: cost.to_json() for ref, cost in stages.items()}}
+
+
+def _places(selection: Selection) -> list[float | None]:
+    """Places of the pool's rows in the selector's ranking, in the order of their uids, which is the same for all
+    selectors; of the first `PLACES_KEPT` rows (uids are hashes: a draw). None where a row is invalid."""
+    found = places(selection.scores)
+    by_uid = sorted(range(len(selection.rows)), key=lambda position: selection.rows[position].uid)[:PLACES_KEPT]
+    return [None if np.isnan(found[position]) else float(found[position]) for position in by_uid]
+
+
+def _named(model: LM | Encoder) -> dict[str, Any]:
+    return {"name": model.name, "identity": identity(model)}
 
 
 def _record(
@@ -270,6 +285,8 @@ def _record(
     training = None
     if trained is not None:
         training = {"identity": identity(run.train), **trained.json("training.json")}
+    parts = {"selection": selection.artefact, "training": trained, "evaluation": evaluated}
+    used = {part: bench.store.closure((stage.ref,)) if stage else {} for part, stage in parts.items()}
     return {
         "schema": 1,
         "run": run.key(splits),
@@ -281,8 +298,9 @@ def _record(
             "task": identity(run.dataset.task),
             "notes": list(splits.notes),
         },
-        "model": {"name": run.model.name, "identity": identity(run.model)},
-        "scorer": {"name": run.scorer.name, "identity": identity(run.scorer)} if uses_model else None,
+        "model": _named(run.model),
+        "scorer": _named(run.scorer) if uses_model else None,
+        "embedder": _named(run.embedder) if "embedder" in run.selector.needs else None,
         "selector": {
             "name": run.selector_name,
             "label": run.selector_label,
@@ -299,16 +317,16 @@ def _record(
             "tokens": sum(pair.length for pair in chosen),
             "response_tokens": sum(len(pair.response) for pair in chosen),
             "notes": selection.scores.notes,
+            "places": _places(selection) if run.selector.fixed_share is None else None,
         },
         "training": training,
         "full_tuning": full_tuning(_shape(run, bench), list(pairs.values()), run.train),
         "metrics": evaluated.json("metrics.json"),
-        "cost": {
-            "selection": _costs(bench, selection.artefact),
-            "training": _costs(bench, trained),
-            "evaluation": _costs(bench, evaluated),
-        },
+        "cost": {part: _costs(stages) for part, stages in used.items()},
         "environment": evaluated.environment,
+        "environments_differ": differing(
+            {part: [stage.environment for stage in stages.values()] for part, stages in used.items()}
+        ),
         "artefacts": {
             "selection": selection.artefact.ref if selection.artefact else None,
             "training": trained.ref if trained else None,
@@ -318,15 +336,22 @@ def _record(
 
 
 def write_failure(folder: Path, run_key: str, error: str, trace: str, settings: Mapping[str, Any]) -> Path:
-    """Leave the error of a failed run beside the results."""
+    """Leave the error of a failed run beside the results, in place of what its command left before.
+
+    `settings` are the run's `config` and `command`.
+    """
+    forget_failure(folder, run_key, settings["command"])
     path = folder / "failed" / f"{run_key}.json"
     write_json(path, {"run": run_key, "error": error, "traceback": trace.splitlines(), **settings})
     return path
 
 
-def forget_failure(folder: Path, run_key: str) -> None:
-    """A run that is done has not failed."""
-    path = folder / "failed" / f"{run_key}.json"
-    path.unlink(missing_ok=True)
-    if path.parent.is_dir() and not any(path.parent.iterdir()):
-        shutil.rmtree(path.parent)
+def forget_failure(folder: Path, run_key: str, command: str) -> None:
+    """Take away the errors of a run that is done, and those of its command from when it had another key or none yet."""
+    for path in (folder / "failed").glob("*.json"):
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            continue  # another job was faster, or it was edited by hand
+        if isinstance(told, dict) and (told.get("run") == run_key or told.get("command") == command):
+            path.unlink(missing_ok=True)

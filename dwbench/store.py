@@ -4,27 +4,35 @@ A result is written into a `.part` folder beside its place and appears by one re
 system that dies with its process. So a result is either whole or absent, an exception stores nothing, and of several
 processes that want one key, one builds and the others wait. What it costs: one lock file a key is left behind.
 
+What was damaged later (a file cut short, edited or deleted) is as good as absent, and so is what used it: found out by
+the hashes of the files whenever a result is looked up, and built again.
+
 Costs live with results. A `Bench` tracks which stages a stage used; the cost of a selection is the sum over
 everything it used, each key once, whether it was computed now or found.
 """
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import filelock
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from dwbench.component import key_of
 from dwbench.cost import Cost, Meter
 from dwbench.environment import environment
+from dwbench.errors import UserError
+from dwbench.files import write_whole
 from dwbench.progress import Progress, Quiet
+
+HASHED_BYTES = 64 * 2**20
+"""Files up to this size are hashed whenever a result is looked up; of larger ones (gradients) the size must do."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +61,46 @@ def write_json(path: Path, data: object) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    write_whole(path, text.encode())
 
 
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` says of a result.
+
+    Attributes:
+        stage, key: its name; `identity`: what the key was made from.
+        cost, uses, environment: as in `Artefact`.
+        files: sha256 of each file, by its path in the folder; `sizes`: their bytes (not in manifests of old).
+    """
+
+    stage: str
+    key: str
+    identity: dict[str, Any]
+    cost: Cost
+    uses: tuple[str, ...]
+    files: dict[str, str]
+    environment: dict[str, Any]
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    def fits(self, folder: Path) -> bool:
+        """Whether the files in `folder` are those that were stored. Raises FileNotFoundError where one is missing."""
+        for name, digest in self.files.items():
+            path = folder / name
+            size = path.stat().st_size
+            if size != self.sizes.get(name, size):
+                return False
+            if size <= HASHED_BYTES and file_sha256(path) != digest:
+                return False
+        return True
+
+
+_MANIFEST = TypeAdapter(Manifest)
 
 
 @dataclass(frozen=True)
@@ -73,26 +113,44 @@ class Store:
         return self.root / stage / key
 
     def find(self, stage: str, key: str) -> Artefact | None:
-        """The stored result, or None."""
-        folder = self.folder(stage, key)
-        path = folder / "manifest.json"
-        if not path.exists():
-            return None
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        return Artefact(
-            ref=f"{stage}/{key}",
-            folder=folder,
-            cost=Cost.from_json(manifest["cost"]),
-            uses=tuple(manifest["uses"]),
-            environment=manifest["environment"],
-        )
+        """The stored result; None where it, or anything that it used, is absent or damaged."""
+        ref = f"{stage}/{key}"
+        used = self._with_uses((ref,))
+        return None if None in used.values() else used[ref]
 
     def get(self, ref: str) -> Artefact:
-        """The result named `<stage>/<key>`. Raises KeyError where it is gone."""
-        found = self.find(*ref.split("/"))
-        if found is None:
-            raise KeyError(f"{ref} is not in the store {self.root}; delete what used it, or run again")
+        """The result named `<stage>/<key>`. Raises UserError where it, or anything that it used, is gone."""
+        return self.closure((ref,))[ref]
+
+    def closure(self, refs: tuple[str, ...]) -> dict[str, Artefact]:
+        """Everything that `refs` used, themselves included, each once. Raises UserError where anything is gone."""
+        found = {}
+        for ref, artefact in self._with_uses(refs).items():
+            if artefact is None:
+                raise UserError(f"{ref} is not in the store {self.root} (any more): give the same command again")
+            found[ref] = artefact
+        return dict(sorted(found.items()))
+
+    def _with_uses(self, refs: tuple[str, ...]) -> dict[str, Artefact | None]:
+        """Everything that `refs` used, themselves included; None for what is absent or damaged."""
+        found: dict[str, Artefact | None] = {}
+        waiting = list(refs)
+        while waiting:
+            ref = waiting.pop()
+            if ref not in found:
+                found[ref] = artefact = self._read(ref)
+                waiting.extend(artefact.uses if artefact else ())
         return found
+
+    def _read(self, ref: str) -> Artefact | None:
+        """The result by itself; None where it is absent or damaged."""
+        folder = self.root / ref
+        try:
+            manifest = _MANIFEST.validate_json((folder / "manifest.json").read_bytes())
+            whole = f"{manifest.stage}/{manifest.key}" == ref and manifest.fits(folder)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValidationError):
+            return None  # also where another process is just replacing a damaged one
+        return None if not whole else Artefact(ref, folder, manifest.cost, manifest.uses, manifest.environment)
 
     @contextmanager
     def lock(
@@ -121,33 +179,24 @@ class Store:
         cost: Cost,
         uses: tuple[str, ...],
     ) -> Artefact:
-        """Turn the finished `.part` folder into the result. Call it under the lock."""
-        files = {str(path.relative_to(part)): file_sha256(path) for path in sorted(part.rglob("*")) if path.is_file()}
-        manifest = {
-            "stage": stage,
-            "key": key,
-            "identity": identity,
-            "cost": cost.to_json(),
-            "uses": list(uses),
-            "files": files,
-            "environment": environment(),
-        }
-        write_json(part / "manifest.json", manifest)
-        part.replace(self.folder(stage, key))
-        stored = self.find(stage, key)
-        assert stored is not None
-        return stored
-
-    def closure(self, refs: tuple[str, ...]) -> dict[str, Artefact]:
-        """Everything that `refs` used, themselves included, each once."""
-        found: dict[str, Artefact] = {}
-        waiting = list(refs)
-        while waiting:
-            ref = waiting.pop()
-            if ref not in found:
-                found[ref] = self.get(ref)
-                waiting.extend(found[ref].uses)
-        return dict(sorted(found.items()))
+        """Turn the finished `.part` folder into the result, in place of a damaged one. Call it under the lock."""
+        files = {str(path.relative_to(part)): path for path in sorted(part.rglob("*")) if path.is_file()}
+        manifest = Manifest(
+            stage=stage,
+            key=key,
+            identity=dict(identity),
+            cost=cost,
+            uses=uses,
+            files={name: file_sha256(path) for name, path in files.items()},
+            environment=environment(),
+            sizes={name: path.stat().st_size for name, path in files.items()},
+        )
+        write_json(part / "manifest.json", asdict(manifest))
+        folder = self.folder(stage, key)
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.replace(folder)
+        return Artefact(f"{stage}/{key}", folder, cost, uses, manifest.environment)
 
 
 Build = Callable[[Path], None]
@@ -171,6 +220,10 @@ class Bench:
         if not self._open:
             raise RuntimeError("work that costs something must run inside a stage")
         return self._open[-1][0]
+
+    def apart(self, what: str) -> AbstractContextManager[None]:
+        """Book a block apart from the stage that is being built, as `Meter.apart`; outside of any it costs nobody."""
+        return self.meter.apart(what) if self._open else nullcontext()
 
     def stage(self, name: str, identity: Mapping[str, Any], build: Build) -> Artefact:
         """The result of stage `name` with this identity: found, or built by `build(folder)` and stored.
@@ -197,6 +250,8 @@ class Bench:
             if found is not None:
                 self.progress.stage(name, "stored")
                 return found
+            if self.store.folder(name, key).exists():
+                self.progress.stage(name, "damaged")
             self.progress.stage(name, "start")
             artefact = self._build(name, key, identity, build)
             self.progress.stage(name, "done")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from dwbench.config import OPEN_SECTION, Job, build_run, compose
+from dwbench.config import OPEN_SECTION, Job, build_run, compose, names
 from dwbench.data.base import Splits
 from dwbench.errors import UserError
 from dwbench.run import Run, rows_to_choose
@@ -37,7 +37,7 @@ def plan(arguments: Sequence[str], multirun: bool) -> Sweep:
     base = compose([choices[0] for choices in axes])
     params = _experiment_axes(base, arguments)
     if swept and not multirun and not params:
-        raise UserError(f"{swept[0][0]}: several values make a sweep: add -m")
+        raise UserError(f"{swept[0][0].partition('=')[0]}: several values make a sweep: add -m")
     all_axes = [*params, *axes]
     splits: dict[str, Splits] = {}
     planned = tuple(_planned(choice, splits) for choice in product(*all_axes))
@@ -54,20 +54,42 @@ def _opened(argument: str) -> str:
 def _axes(arguments: Sequence[str]) -> list[list[str]]:
     """For each override its values as single overrides; one for what is no sweep."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Glob
     from hydra.errors import HydraException
 
+    for argument in arguments:
+        _check_key(argument)
     try:
         parsed = OverridesParser.create().parse_overrides(list(arguments))
     except HydraException as error:
         raise UserError(f"{' '.join(str(error).split())[:300]}: write key=value") from None
     axes = []
     for override in parsed:
-        if override.is_sweep_override():
-            key = override.get_key_element()
+        key, value = override.get_key_element(), override.value()
+        if isinstance(value, Glob):
+            chosen = value.filter(names(key))
+            if not chosen:
+                raise UserError(f"{override.input_line}: matches none of: {', '.join(names(key)) or 'nothing'}")
+            axes.append([f"{key}={name}" for name in chosen])
+        elif override.is_sweep_override():
             axes.append([f"{key}={value}" for value in override.sweep_string_iterator()])
         else:
             axes.append([str(override.input_line)])
     return axes
+
+
+def _check_key(argument: str) -> None:
+    """Raise UserError for an override that can't be one: without a key, of a class, or one that takes a key away."""
+    key = argument.partition("=")[0]
+    if argument.startswith("~"):
+        raise UserError(f"{argument}: a key can't be taken away: give it a value")
+    if not key.strip("+"):
+        raise UserError(f"{argument}: has no key: write key=value")
+    if key.endswith("_target_"):
+        group = key.strip("+").partition(".")[0]
+        raise UserError(
+            f"{argument}: the class is the name's: write {group}=NAME, or add a file conf/{group}/NAME.yaml"
+        )
 
 
 def _experiment_axes(base: Job, arguments: Sequence[str]) -> list[list[str]]:

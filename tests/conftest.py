@@ -8,6 +8,7 @@ import pytest
 # Before torch is imported: its threads spin, and on busy cores that made a 15 s test file take 5 minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from dwbench.models.encoder import Encoder
 from dwbench.models.spec import LM
 from dwbench.representations.models import LoadedModels
 
@@ -51,6 +52,12 @@ def tiny_lm(tmp_path_factory: pytest.TempPathFactory) -> LM:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return LM(name="tiny", source=str(folder), dtype="float32", device="cpu", max_length=512)
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Encoder:
+    """The embedded all-MiniLM-L6-v2: real weights."""
+    return Encoder(name="all-minilm-l6-v2", source="embedded", device="cpu")
 
 
 @pytest.fixture(scope="session")

@@ -102,8 +102,10 @@ CONFIGURATION = {
     "no override": (["quickstart"], ["quickstart", "key=value"]),
     "sweep without -m": (["seed=0,1"], ["seed", "add -m"]),
     "bad in a sweep": (["seed=0,1", "budget=0.1,7", "train.epochs=2,many", "-m"], ["train.epochs='many'"]),
-    "model folder": (["model.source=/nowhere"], ["model.source: /nowhere is no folder"]),
-    "empty folder": (["model.source=."], ["holds no config.json"]),
+    "model folder": (["model.source=/nowhere", "model.name=m"], ["model.source: /nowhere is no folder"]),
+    "empty folder": (["model.source=.", "model.name=m"], ["holds no config.json"]),
+    "another model's name": (["model.source=."], ["give model.name=... too", "smollm2-135m"]),
+    "device": (["model.device=cud"], ["model.device: 'cud' is unknown"]),
     "key of another data set": (
         ["dataset.path=x"],
         ["dataset.path: no such key: known here: dataset.name, dataset.pool"],
@@ -181,9 +183,16 @@ SELECT = {
     "option": (["--selector", "random", "--bugdet", "1"], ["--bugdet"]),
     "seed": (["--selector", "random", "--seed", "one"], ["--seed", "'one'"]),
     "negative seed": (["--selector", "random", "--seed=-1"], ["--seed", "-1"]),
-    "one column": (["--selector", "random", "--input-column", "prompt"], ["name both, or neither"]),
+    "one column": (
+        ["--selector", "random", "--input-column", "prompt"], [": --input-column: goes with --response-column: name"],
+    ),
     "no such column": (
-        ["--selector", "random", "--input-column", "a", "--response-column", "b"], ["pool.jsonl:1", "no column 'a'"],
+        ["--selector", "random", "--input-column", "a", "--response-column", "b"],
+        ["pool.jsonl:1", "no column 'a'", "name the columns by --input-column and --response-column"],
+    ),
+    "one column as both": (
+        ["--selector", "random", "--input-column", "prompt", "--response-column", "prompt"],
+        [": --response-column: is 'prompt', as --input-column is: name two columns"],
     ),
     "format": (["--selector", "random", "--budget", "2", "--out", "out.csv"], ["out.csv", "must end in .jsonl"]),
     "folder": (["--selector", "random", "--budget", "2", "--out", "no/out.jsonl"], ["there is no folder no"]),
@@ -191,6 +200,14 @@ SELECT = {
     "scores' folder": (["--selector", "random", "--budget", "2", "--scores", "no/s"], ["--scores no/s", "exists"]),
     "pool as scores": (["--selector", "random", "--budget", "2", "--scores", "pool.jsonl"], ["is the pool itself"]),
     "target": (["--selector", "random", "--budget", "2", "--target", "t.jsonl"], ["t.jsonl: no such file"]),
+    "model of nobody": (["--selector", "ifd", "--model", "~no-such-user/m"], ["~no-such-user/m: no such user"]),
+    "target of nobody": (["--selector", "random", "--target", "~no-such-user/t.jsonl"], ["no such user"]),
+    "empty store": (["--selector", "random", "--budget", "2", "--store", ""], ["--store: is empty"]),
+    "empty output": (["--selector", "random", "--budget", "2", "--out", ""], ["--out: is empty"]),
+    "pool as store": (["--selector", "random", "--budget", "2", "--store", "pool.jsonl"], ["--store", "is no folder"]),
+    "store": (["--selector", "random", "--budget", "2", "--store", "/proc/x"], ["--store /proc/x: can't be written"]),
+    "output": (["--selector", "random", "--budget", "2", "--out", "/proc/o.jsonl"], ["/proc/o.jsonl: can't be"]),
+    "scores": (["--selector", "random", "--budget", "2", "--scores", "/proc/s"], ["--scores /proc/s: can't be"]),
 }  # fmt: skip
 
 
@@ -204,6 +221,14 @@ def test_wrong_selection(case: str, cli: Callable[..., Told], pool: Path, tmp_pa
 
 def test_a_missing_pool_and_a_near_name(cli: Callable[..., Told], pool: Path) -> None:
     refused(cli("select", "pol.jsonl", "--selector", "random"), "pol.jsonl: no such file: did you mean 'pool.jsonl'?")
+    refused(cli("select", "~no-such-user/p.jsonl", "--selector", "random"), "~no-such-user/p.jsonl: no such user")
+
+
+def test_an_id_that_can_not_be_written(cli: Callable[..., Told], tmp_path: Path) -> None:
+    pool = write(tmp_path / "pool.jsonl", [{**row, "id": f"\ud83d{n}"} for n, row in enumerate(ROWS)])
+    told = cli("select", pool, "--selector", "random", "--budget", "2", "--scores", "s")
+    refused(told, "pool.jsonl:1: its id has half a surrogate pair")
+    assert contents(tmp_path).keys() == {str(pool)}
 
 
 def test_a_target_set_that_overlaps_the_pool(cli: Callable[..., Told], pool: Path, tmp_path: Path) -> None:
@@ -223,8 +248,8 @@ def test_a_prompt_that_is_longer_than_the_context(
     arguments = ["--selector", "data_whisperer", "--set", "n_d=2", "--set", "n_q=1", "--budget", "2"]
     told = cli("select", pool, "--model", short_lm, *arguments, "--out", "out.jsonl")
     assert told.code == 2
-    assert "the shortest prompt has" in told.err.splitlines()[-1]
-    assert "lower n_d or n_q" in told.err.splitlines()[-1]
+    assert "the model takes 64" in told.err.splitlines()[-1]
+    assert "lower n_" in told.err.splitlines()[-1]
     assert not (tmp_path / "out.jsonl").exists()
     assert stored(tmp_path) == []
 
@@ -266,14 +291,16 @@ def test_a_model_without_chat_template(cli: Callable[..., Told], pool: Path, tmp
     before = contents(tmp_path)
     told = cli("select", pool, "--selector", "ifd", "--model", mute_lm, "--budget", "2", "--out", "out.jsonl")
     refused(told, "has no chat template", "instruct model")
-    refused(cli("run", f"model.source={mute_lm}", "tracker=none"), "has no chat template")
+    mute = [f"model.source={mute_lm}", "model.name=mute", "model.max_length=512"]
+    refused(cli("run", *mute, "tracker=none"), "has no chat template")
+    refused(cli("check", *mute), "has no chat template")
     assert contents(tmp_path) == before
 
 
 OFFLINE = {
     "select, model": (
         ["select", "pool.jsonl", "--selector", "ifd", "--model", "no/such", "--budget", "2"],
-        ["model such: no network", "set model.source"],
+        ["model such: no network", "set --model=FOLDER"],
     ),
     "select, pool": (["select", "no/such", "--selector", "random"], ["no/such: no network"]),
     "run, model": (["run", "model=qwen2.5-0.5b-instruct"], ["model qwen2.5-0.5b-instruct: no network"]),
@@ -415,3 +442,106 @@ def test_rows_that_cannot_be_scored_are_told(cli: Callable[..., Told], tmp_path:
     assert lines["long"]["selected"] is False
     assert "no response token fits" in lines["long"]["reason"]
     assert all("reason" not in lines[name] for name in ("r0", "r1", "r2"))
+
+
+LONG: Rows = [{"id": f"long{n}", "prompt": f"{n} " + "word " * 3000, "completion": "x"} for n in range(3)]
+
+
+def test_a_pool_that_does_not_fit_at_all(cli: Callable[..., Told], tmp_path: Path, tiny_lm: LM) -> None:
+    pool = write(tmp_path / "pool.jsonl", LONG)
+    for selector in ("ifd", "random"):
+        told = cli("select", pool, "--selector", selector, "--model", tiny_lm.source, "--budget", "2")
+        refused(told, f"--model {Path(tiny_lm.source).name}: no row of the pool fits into")
+    assert contents(tmp_path).keys() == {str(pool)}
+
+
+def test_chosen_rows_that_cannot_be_scored_are_told(cli: Callable[..., Told], tmp_path: Path, tiny_lm: LM) -> None:
+    pool = write(tmp_path / "pool.jsonl", [*ROWS[:2], *LONG])
+    for selector in ("low_ppl", "random"):
+        arguments = ["select", pool, "--selector", selector, "--model", tiny_lm.source]
+        told = cli(*arguments, "--budget", "4")
+        assert told.code == 0
+        assert "3 rows can't be scored: no response token fits" in told.err
+        assert "chosen all the same, as there are no others: 2 of these: take them out, or lower --budget" in told.err
+        told = cli(*arguments, "--budget", "2")
+        assert set(told.out.split()) == {"r0", "r1"}
+        assert "all the same" not in told.err
+
+
+def test_chosen_rows_go_into_a_stream(pool: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "dwbench.cli", "select", str(pool), "--selector", "full", "--out", "/dev/stdout"]
+    with (tmp_path / "out").open("ab") as out:
+        done = subprocess.run(command, cwd=tmp_path, stdout=out, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out").read_bytes() == pool.read_bytes()
+
+
+def test_a_full_disk_is_told(cli: Callable[..., Told], pool: Path) -> None:
+    told = cli("select", pool, "--selector", "random", "--budget", "2", "--scores", "/dev/full")
+    assert told.code == 2
+    assert told.err.splitlines()[-1].startswith("dwbench: /dev/full: can't be written (No space left on device)")
+    assert Path("/dev/full").is_char_device()
+
+
+SCORES = "score/*/scores.npz"
+
+DAMAGE: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "scores cut short": (SCORES, lambda path: path.write_bytes(path.read_bytes()[:50])),
+    "scores gone": (SCORES, Path.unlink),
+    "reasons are no JSON": ("score/*/scores.json", lambda path: path.write_text("{")),
+    "empty manifest": ("score/*/manifest.json", lambda path: path.write_text("{}")),
+    "manifest gone": ("score/*/manifest.json", Path.unlink),
+    "representations gone": ("represent", shutil.rmtree),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_a_damaged_store_is_mended(
+    case: str, cli: Callable[..., Told], pool: Path, tmp_path: Path, tiny_lm: LM
+) -> None:
+    arguments = ["select", pool, "--selector", "low_ppl", "--model", tiny_lm.source, "--budget", "3"]
+    first = cli(*arguments)
+    assert first.code == 0
+    pattern, harm = DAMAGE[case]
+    (harmed,) = (tmp_path / ".dwbench" / "store").glob(pattern)
+    harm(harmed)
+    again = cli(*arguments)
+    assert (again.code, again.out) == (0, first.out)
+    assert again.err.splitlines()[:2] == ["  score: damaged", "  score: start"]
+    last = cli(*arguments)
+    assert (last.code, last.out) == (0, first.out)
+    assert last.err.splitlines()[:-1] == ["  score: stored"]
+
+
+BROKEN = """\
+from typing import ClassVar
+
+import numpy as np
+
+from dwbench.component import component
+
+
+@component
+class Broken:
+    version: ClassVar[int] = 1
+    paper: ClassVar[str] = "-"
+    cost_class: ClassVar[str] = "nothing"
+    fixed_share: ClassVar[None] = None
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def score(self, context):
+        return np.zeros(2) + np.zeros(3)
+"""
+
+
+def test_a_selector_of_ones_own_that_fails(cli: Callable[..., Told], pool: Path, tmp_path: Path) -> None:
+    (tmp_path / "conf" / "selector").mkdir(parents=True)
+    (tmp_path / "conf" / "selector" / "broken.yaml").write_text("_target_: broken_for_test.Broken\n")
+    (tmp_path / "broken_for_test.py").write_text(BROKEN)
+    told = cli("select", pool, "--selector", "broken", "--budget", "2", "--out", "out.jsonl")
+    assert told.code == 1
+    assert told.err.splitlines()[-1] == (
+        "dwbench: broken failed: ValueError: operands could not be broadcast together with shapes (2,) (3,) "
+        f"({tmp_path}/broken_for_test.py:17)"
+    )
+    assert not (tmp_path / "out.jsonl").exists()

@@ -1,21 +1,37 @@
 """Every configuration file composes and builds; mistakes and sweeps; what the command line costs to start."""
 
+import dataclasses
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from dwbench.budget import parse_budget
-from dwbench.component import identity
-from dwbench.config import GROUPS, build_run, compose, names, selector_named
-from dwbench.data.base import Example, RawRow, Splits, number_rows
+from dwbench.config import (
+    GROUPS,
+    build,
+    build_run,
+    compose,
+    embedder_named,
+    model_named,
+    names,
+    selector_named,
+    settings_of,
+)
+from dwbench.data.base import Example, RawRow, Splits, fingerprint, number_rows
 from dwbench.errors import UserError
+from dwbench.models.spec import LM
+from dwbench.representations.models import LoadedModels
 from dwbench.run import Run
-from dwbench.selectors.base import Selector
+from dwbench.selectors.base import Context, Selector, score_identity
+from dwbench.store import Bench, Store
 from dwbench.sweep import plan
+from dwbench.training.sft import LoraSFT
 
 SMALL = ["dataset.pool_rows=20", "dataset.target_rows=4", "dataset.test_rows=4"]
 
@@ -68,7 +84,7 @@ def test_every_selector_builds(name: str) -> None:
     assert run.selector.cost_class
     # Written out in full: what a file does not name can't be set on the command line.
     composed = compose([f"selector={name}"]).config["selector"]
-    assert composed.keys() - {"_target_"} == identity(run.selector).keys() - {"class"}
+    assert composed.keys() - {"_target_"} == {field.name for field in dataclasses.fields(cast(Any, run.selector))}
 
 
 @pytest.mark.parametrize("name", names("model"))
@@ -115,7 +131,37 @@ def test_golden_run_key() -> None:
     # If this fails, every stored record gets another key. If that is meant (a version was raised, a default
     # changed), write the new key here; else find what changed silently.
     run, splits = golden_run()
-    assert run.key(splits) == "556964f1af12c553cdcf"
+    assert run.key(splits) == "24dff9492f52d0828449"
+
+
+def backwards(splits: Splits) -> Splits:
+    def turned(rows: Sequence[Example]) -> tuple[Example, ...]:
+        return tuple(dataclasses.replace(row, index=n) for n, row in enumerate(reversed(rows)))
+
+    return Splits(turned(splits.pool), turned(splits.target), turned(splits.test))
+
+
+def test_the_order_of_a_file_is_in_no_key() -> None:
+    run, splits = golden_run()
+    assert run.key(backwards(splits)) == run.key(splits)
+    assert fingerprint(splits.pool[::-1]) == fingerprint(splits.pool) != fingerprint(splits.pool[1:])
+
+
+def test_a_selector_that_goes_by_the_order_has_it_in_its_key(tmp_path: Path) -> None:
+    _, splits = golden_run()
+    run = build_run(
+        compose(
+            ["dataset=embedded", *SMALL, "model.dtype=float32", "selector=data_whisperer", "selector.variant=reference"]
+        )
+    )
+    assert "order" in run.selector.needs
+    assert run.key(backwards(splits)) != run.key(splits)
+    bench = Bench(Store(tmp_path))
+    one, other = (
+        score_identity(run.selector, Context(run.selector.needs, bench, run.material(each), LoadedModels()))
+        for each in (splits, backwards(splits))
+    )
+    assert one != other
 
 
 def test_where_things_lie_is_in_no_key(tmp_path: Path) -> None:
@@ -130,20 +176,48 @@ def test_where_things_lie_is_in_no_key(tmp_path: Path) -> None:
     "changed",
     [
         "selector.ifd_max=2", "budget=0.2", "seed=1", "train.epochs=6", "eval.nll_rows=3", "dataset.task.system=Hm",
-        "model.max_length=100", "model.dtype=bfloat16", "scorer_model=qwen2.5-0.5b-instruct",
+        "model.max_length=100", "model.dtype=bfloat16", "scorer_model=TINY",
     ],
 )  # fmt: skip
-def test_what_changes_results_is_in_the_key(changed: str) -> None:
+def test_what_changes_results_is_in_the_key(changed: str, tiny_lm: LM) -> None:
+    changed = changed.replace("TINY", tiny_lm.source)
     base = ["dataset=embedded", *SMALL, "model.dtype=float32", "selector=ifd"]
     one, other = build_run(compose(base)), build_run(compose([*base, changed]))
     splits = one.dataset.load(0)
     assert one.key(splits) != other.key(splits)
 
 
-def test_a_scorer_changes_nothing_where_none_is_used() -> None:
-    one, other = build_run(compose([])), build_run(compose(["scorer_model=qwen2.5-0.5b-instruct"]))
+def test_a_scorer_changes_nothing_where_none_is_used(tiny_lm: LM) -> None:
+    one, other = build_run(compose([])), build_run(compose([f"scorer_model={tiny_lm.source}"]))
     splits = one.dataset.load(0)
     assert one.key(splits) == other.key(splits)
+
+
+def test_a_configured_models_source_brings_its_settings() -> None:
+    for name in ("qwen2.5-0.5b-instruct", "Qwen/Qwen2.5-0.5B-Instruct", "qwen/qwen2.5-0.5b-instruct"):
+        lm = model_named(name, "--model")
+        assert (lm.name, lm.max_length, lm.token_budget) == ("qwen2.5-0.5b-instruct", 8192, 16384)
+    assert embedder_named("intfloat/e5-large-v2", "--embedder").prefix == "query: "
+    unknown = model_named("us/mine", "--model")
+    assert (unknown.name, unknown.source, unknown.max_length) == ("mine", "us/mine", LM.max_length)
+
+
+def test_a_users_own_configured_folder(tmp_path: Path, tiny_lm: LM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert model_named(tiny_lm.source, "--model").max_length == 1024
+    folder = tmp_path / "conf" / "model"
+    folder.mkdir(parents=True)
+    target = "_target_: dwbench.models.spec.LM"
+    (folder / "mine.yaml").write_text(f"{target}\nname: mine\nsource: {tiny_lm.source}/\nmax_length: 77\n")
+    assert model_named(tiny_lm.source, "--model").max_length == 77
+    (folder / "other.yaml").write_text(f"{target}\nname: other\nsource: {tiny_lm.source}\nmax_length: 78\n")
+    with pytest.raises(UserError, match=r"^--model=.*: is the source of mine and other: give one of these names$"):
+        model_named(tiny_lm.source, "--model")
+    assert model_named("other", "--model").max_length == 78
+
+
+def test_the_papers_training_is_the_default() -> None:
+    assert build("train", settings_of("train", "paper")) == LoraSFT()
 
 
 def test_a_label_names_what_differs_from_the_file() -> None:
@@ -204,7 +278,7 @@ def test_hydra_launches_what_was_planned() -> None:
 
 
 def test_several_values_need_m() -> None:
-    with pytest.raises(UserError, match=r"^selector=random: several values make a sweep: add -m$"):
+    with pytest.raises(UserError, match=r"^selector: several values make a sweep: add -m$"):
         plan(["selector=random,ifd"], multirun=False)
 
 
@@ -213,6 +287,33 @@ def test_other_sweep_forms() -> None:
     assert [(planned.run.seed, planned.run.budget) for planned in sweep.planned] == [
         (seed, parse_budget(budget)) for seed in range(3) for budget in (1, 0.5)
     ]
+
+
+def test_a_glob_picks_names() -> None:
+    found = plan(["selector=glob(*_ppl)", "budget=3", "dataset=embedded"], multirun=True)
+    assert [planned.run.selector_name for planned in found.planned] == ["high_ppl", "low_ppl", "mid_ppl"]
+    with pytest.raises(UserError, match=r"matches none of: .*ifd"):
+        plan(["selector=glob(nosuch*)"], multirun=True)
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("=3", "has no key"),
+        ("~budget", "can't be taken away"),
+        ("~train.epochs", "can't be taken away"),
+        ("selector._target_=os.system", "write selector=NAME"),
+        ("experiment_name=../x", "experiment_name='../x'"),
+        ("results_dir=", "results_dir"),
+        ("model.name=", "name: must not be empty"),
+        ("dataset.task.max_new_tokens=0", "max_new_tokens"),
+        ("selector_settings.ifd.bar=1", "ifd has no such setting"),
+        ("selector=random selector.foo=1", "random has no such setting|has no settings"),
+    ],
+)
+def test_overrides_that_can_not_be(argument: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        plan(argument.split(" "), multirun=False)
 
 
 def test_help_is_instant_and_imports_nothing_heavy() -> None:

@@ -1,5 +1,6 @@
 """Records reach W&B's offline files, once; nothing asks, waits for long, or writes where it should not."""
 
+import dataclasses
 import json
 import os
 import struct
@@ -102,7 +103,7 @@ def runs_in(folder: Path) -> list[Run]:
 def test_a_record_becomes_a_run(tmp_path: Path) -> None:
     record = made("ifd", scorer="gpt2", select=(40.0, 1e15))
     done = publish_in(tmp_path, [record])
-    assert done == Published(1, 0, "offline", str(tmp_path / "wb" / "wandb"), None)
+    assert done == Published(1, 0, 0, "offline", str(tmp_path / "wb" / "wandb"), None)
     (run,) = runs_in(tmp_path)
     assert (run.id, run.group, run.job_type, run.project) == (record.run, "quickstart", "ifd", "dwbench-test")
     assert run.name == "ifd 0.1 dialogsum smollm2-135m s0"
@@ -143,7 +144,7 @@ def test_publishing_again_makes_no_second_run(tmp_path: Path) -> None:
     again = publish_in(tmp_path, records)
     assert (again.count_new, again.count_skipped) == (1, 1)
     start = time.perf_counter()
-    assert publish_in(tmp_path, records) == Published(0, 2, "offline", None, None)
+    assert publish_in(tmp_path, records) == Published(0, 2, 0, "offline", None, None)
     assert time.perf_counter() - start < 0.1
     assert len(runs_in(tmp_path)) == 2
 
@@ -220,14 +221,14 @@ def test_nothing_is_asked_on_a_terminal(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_disabled_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert publish_in(tmp_path, [made()], mode="online") == Published(0, 0, "disabled", None, None)
+    assert publish_in(tmp_path, [made()], mode="online") == Published(0, 0, 0, "disabled", None, None)
     assert not (tmp_path / "wb").exists()
 
 
 def test_offline_by_variable_does_not_try_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "f" * 40)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    assert publish_in(tmp_path, [made()]) == Published(1, 0, "offline", str(tmp_path / "wb" / "wandb"), None)
+    assert publish_in(tmp_path, [made()]) == Published(1, 0, 0, "offline", str(tmp_path / "wb" / "wandb"), None)
 
 
 def test_only_its_own_folders_are_written(tmp_path: Path) -> None:
@@ -248,7 +249,7 @@ def test_trouble_inside_wandb_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(wandb, "init", broken)
     done = publish_in(tmp_path, [made("ifd"), made("random")], mode="offline")
     assert done.count_new == 0
-    assert done.notice == "W&B: 2 of 2 runs not published: the disk is full"
+    assert done.notice == "2 of 2 runs not published, first ifd-ba4a928f.json: the disk is full"
     assert not (tmp_path / "marks").exists()
 
 
@@ -256,3 +257,12 @@ def test_trouble_inside_wandb_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_bad_project_name_is_refused(tmp_path: Path, project: str) -> None:
     with pytest.raises(UserError, match="W&B project"):
         publish([made()], project=project, folder=tmp_path / "wb", marks=tmp_path / "marks")
+
+
+def test_a_record_that_is_refused_stops_no_other(tmp_path: Path) -> None:
+    bad = made("random")
+    bad = dataclasses.replace(bad, data={**bad.data, "model": {**bad.data["model"], "name": ""}})
+    done = publish_in(tmp_path, [made("ifd"), bad, made("full")])
+    assert (done.count_new, done.count_failed) == (2, 1)
+    assert done.notice is not None
+    assert "1 of 3 runs not published" in done.notice

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -185,25 +186,73 @@ def test_random_is_drawn_once_for_all_models(swept: Swept, tmp_path: Path) -> No
     assert "train: start" in told.err
 
 
-def test_one_failure_stops_no_other(swept: Swept) -> None:
+UNLUCKY = """
+from pathlib import Path
+from dwbench.component import component
+from dwbench.selectors.random import Random
+
+
+@component
+class Unlucky(Random):
+    def score(self, context):
+        if Path("broken").exists():
+            raise RuntimeError("out of luck")
+        return super().score(context)
+"""
+
+
+def test_one_failure_stops_no_other(swept: Swept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = swept.place
-    failing = ("selector=random,data_whisperer", "budget=2", "selector_settings.data_whisperer.n_d=50", "-m")
-    told = place.run(*failing)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf" / "selector").mkdir(parents=True)
+    (tmp_path / "conf" / "selector" / "unlucky.yaml").write_text("_target_: unlucky_selector.Unlucky\n")
+    (tmp_path / "unlucky_selector.py").write_text(UNLUCKY)
+    (tmp_path / "broken").touch()
+    command = ("selector=random,unlucky", "budget=2", "-m")
+    told = place.run(*command)
     assert told.code == 1
     assert "1 of 2 runs failed" in told.err
     assert "Traceback" not in told.err
     assert "random" in told.out
-    assert "data_whisperer" not in told.out
+    assert "unlucky" not in told.out
     (path,) = (place.results / "failed").iterdir()
     failed = json.loads(path.read_text())
-    assert failed["error"] == ("selector.n_d=50, n_q=5: the pool has 12 rows but a prompt takes 17: lower n_d or n_q")
+    assert failed["error"] == "RuntimeError: out of luck"
     assert failed["config"]["budget"] == 2
-    assert failed["traceback"][-1].startswith("dwbench.errors.UserError")
+    assert failed["traceback"][-1] == "RuntimeError: out of luck"
     assert not list(place.store.rglob("*.part"))
     table = io.StringIO()
     with contextlib.redirect_stdout(table):
         assert main(["table", "--results", str(place.results), "--allow-mixed"]) == 0
-    assert "data_whisperer" not in table.getvalue()
+    assert "unlucky" not in table.getvalue()
+    (tmp_path / "broken").unlink()
+    again = place.run(*command)
+    assert again.code == 0, again.err
+    assert "unlucky" in again.out
+    assert not list((place.results / "failed").iterdir())
+
+
+def test_a_stage_from_another_environment_is_told(place: Callable[[], Place]) -> None:
+    here = place()
+    command = ("selector=random", "budget=2")
+    assert here.run(*command).code == 0
+    assert here.records()["random", 2].data["environments_differ"] == {}
+    (manifest,) = here.store.glob("score/*/manifest.json")
+    told = json.loads(manifest.read_text())
+    here_torch = told["environment"]["packages"]["torch"]
+    told["environment"]["packages"]["torch"] = "2.0.0"
+    manifest.write_text(json.dumps(told))
+    shutil.rmtree(here.results)
+    assert here.run(*command).code == 0
+    record = here.records()["random", 2]
+    assert record.data["environments_differ"] == {
+        "packages.torch": {"selection": ["2.0.0"], "training": [here_torch], "evaluation": [here_torch]}
+    }
+    assert record.environment["packages"]["torch"] == here_torch
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err):
+        assert main(["table", "--results", str(here.results)]) == 2
+    assert f"torch 2.0.0 and {here_torch} in one run (1 record)" in err.getvalue()
 
 
 def test_check_knows_what_is_stored(swept: Swept) -> None:

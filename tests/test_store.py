@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,8 @@ import pytest
 
 from dwbench.component import key_of
 from dwbench.cost import Cost
-from dwbench.store import Bench, Build, Store, write_json, write_text
+from dwbench.errors import UserError
+from dwbench.store import Artefact, Bench, Build, Store, write_json, write_text
 
 BUILDER = Path(__file__).with_name("builder.py")
 
@@ -154,8 +157,109 @@ def test_reuse_is_charged_what_it_once_cost(store: Store) -> None:
 
 
 def test_what_is_gone_is_named(store: Store) -> None:
-    with pytest.raises(KeyError, match="score/abc is not in the store"):
+    with pytest.raises(UserError, match=r"score/abc is not in the store .*: give the same command again"):
         store.closure(("score/abc",))
+
+
+BREAK: dict[str, Callable[[Path], object]] = {
+    "manifest gone": lambda folder: (folder / "manifest.json").unlink(),
+    "manifest is no JSON": lambda folder: (folder / "manifest.json").write_text("{"),
+    "manifest is empty": lambda folder: (folder / "manifest.json").write_text(""),
+    "manifest says nothing": lambda folder: (folder / "manifest.json").write_text("{}"),
+    "manifest is a list": lambda folder: (folder / "manifest.json").write_text("[1]"),
+    "manifest is a folder": lambda folder: become_folder(folder / "manifest.json"),
+    "cost of an odd type": lambda folder: edit(folder, cost={"seconds": "long"}),
+    "another key's manifest": lambda folder: edit(folder, key="0" * 20),
+    "file gone": lambda folder: (folder / "value.json").unlink(),
+    "file cut short": lambda folder: (folder / "value.json").write_text(""),
+    "file is a folder": lambda folder: become_folder(folder / "value.json"),
+    "other content of the same size": lambda folder: (folder / "value.json").write_text("2\n"),
+}
+
+
+def become_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def edit(folder: Path, **fields: object) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, **fields}))
+
+
+@pytest.mark.parametrize("case", BREAK)
+def test_what_is_damaged_is_built_again(store: Store, case: str) -> None:
+    first = Bench(store).stage("score", {"a": 1}, writes())
+    BREAK[case](first.folder)
+    assert store.find(*first.ref.split("/")) is None
+    said: list[tuple[str, str]] = []
+    bench = Bench(store)
+    bench.progress.stage = lambda name, event: said.append((name, event))  # type: ignore[method-assign]
+    again = bench.stage("score", {"a": 1}, writes())
+    assert again.json("value.json") == 1
+    assert again.ref == first.ref
+    assert [event for _, event in said] == ["damaged", "start", "done"]
+    assert sorted(path.name for path in again.folder.iterdir()) == ["manifest.json", "value.json"]
+    assert Bench(store).stage("score", {"a": 1}, never) == again
+    assert stages(store) == [again.ref]
+
+
+def test_of_large_files_the_size_must_do(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dwbench.store.HASHED_BYTES", 1)
+    stored = Bench(store).stage("score", {}, writes())
+    (stored.folder / "value.json").write_text("2\n")
+    assert store.find(*stored.ref.split("/")) == stored
+    (stored.folder / "value.json").write_text("21\n")
+    assert store.find(*stored.ref.split("/")) is None
+
+
+def test_a_manifest_without_sizes_is_checked_by_hashes(store: Store) -> None:
+    stored = Bench(store).stage("score", {}, writes())
+    edit(stored.folder, sizes={})
+    assert store.find(*stored.ref.split("/")) == stored
+    (stored.folder / "value.json").write_text("21\n")
+    assert store.find(*stored.ref.split("/")) is None
+
+
+@pytest.mark.parametrize("harm", [shutil.rmtree, BREAK["file cut short"]])
+def test_what_used_a_stage_that_is_gone_is_built_again(store: Store, harm: Callable[[Path], object]) -> None:
+    built: list[str] = []
+
+    def noting(bench: Bench, name: str, inner: Build | None = None) -> Build:
+        def build(folder: Path) -> None:
+            built.append(name)
+            bench.meter.count(forward_tokens=1)
+            if inner is not None:
+                bench.stage("represent", {"of": "inner"}, inner)
+            writes()(folder)
+
+        return build
+
+    def score() -> Artefact:
+        bench = Bench(store)
+        return bench.stage("score", {}, noting(bench, "score", noting(bench, "represent")))
+
+    first = score()
+    (inner,) = first.uses
+    harm(store.root / inner)
+    with pytest.raises(UserError, match=inner):
+        store.get(first.ref)
+    again = score()
+    assert built == ["score", "represent"] * 2
+    assert again.uses == first.uses
+    assert sum(used.cost.forward_tokens for used in store.closure((again.ref,)).values()) == 2
+    score()
+    assert len(built) == 4
+
+
+def test_four_processes_mend_once(store: Store, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert start(store, log, 0).communicate(timeout=60)[0] == "42\n"
+    (store.folder("score", key_of({"version": 1})) / "value.json").write_text("")
+    processes = [start(store, log, 0.2) for _ in range(4)]
+    outputs = [process.communicate(timeout=60) for process in processes]
+    assert [out for out, _ in outputs] == ["42\n"] * 4, outputs
+    assert log.read_text() == "built\n" * 2
 
 
 def test_half_a_folder_without_a_manifest_is_not_read(store: Store) -> None:
@@ -205,6 +309,8 @@ def test_write_text_is_whole_or_absent(tmp_path: Path) -> None:
     assert path.read_text() == "new\n"
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(path, {"a": float("nan")})
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "\ud83d")
     assert path.read_text() == "new\n"
     assert [item.name for item in tmp_path.iterdir()] == ["a.txt"]
 

@@ -6,14 +6,13 @@ from pathlib import Path
 from shutil import get_terminal_size
 from typing import Any
 
-from dwbench.component import key_of
+from dwbench.checks import check_sweep
 from dwbench.config import conf_folder, search_path
-from dwbench.evaluation.harness import documents
+from dwbench.files import check_folder
 from dwbench.job import quiet_libraries, run_job, say
 from dwbench.publish import publish
 from dwbench.records import Record, load_records
 from dwbench.representations.models import LoadedModels
-from dwbench.run import evaluate_identity
 from dwbench.sweep import Sweep, plan
 
 HELP = """\
@@ -41,25 +40,11 @@ def run(arguments: Sequence[str]) -> int:
     quiet_libraries()
     multirun = bool({"-m", "--multirun"} & set(arguments))
     sweep = plan([argument for argument in arguments if argument not in ("-m", "--multirun")], multirun)
-    _check_models(sweep)
+    check_sweep(sweep, LoadedModels())
+    for key in ("results_dir", "store_dir"):
+        check_folder(Path(sweep.planned[0].job.config[key]), key)
     _launch(sweep)
     return _report(sweep)
-
-
-def _check_models(sweep: Sweep) -> None:
-    """Raise UserError for a model that is out of reach or has no chat template, and for a test prompt that is longer
-    than the model takes, before anything is computed."""
-    models = LoadedModels()
-    checked: set[str] = set()
-    for planned in sweep.planned:
-        run = planned.run
-        chat = models.chat(run.model)
-        prompts = key_of(evaluate_identity(run, planned.splits, None))
-        if prompts not in checked:
-            checked.add(prompts)
-            documents(chat, run.dataset.task, planned.splits.test, run.evaluation, run.split_seed)
-        if {"scorer", "tokenizer"} & run.selector.needs:
-            models.chat(run.scorer)
 
 
 def _launch(sweep: Sweep) -> None:
@@ -81,7 +66,7 @@ def _report(sweep: Sweep) -> int:
     config = sweep.planned[0].job.config
     folder = Path(config["results_dir"])
     wanted = {planned.key for planned in sweep.planned}
-    records = load_records(folder) if folder.is_dir() else []
+    records = load_records(folder, say) if folder.is_dir() else []
     failed = {key for key in wanted if (folder / "failed" / f"{key}.json").exists()}
     mine = _once([record for record in records if record.run in wanted - failed], sweep)
     if mine:

@@ -1,6 +1,9 @@
 """`dwbench select`: choose rows of the user's own data; nothing is tuned."""
 
+import inspect
 import json
+import re
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,22 +11,38 @@ from typing import Any
 import yaml
 
 from dwbench.budget import parse_budget
+from dwbench.checks import check_selector
 from dwbench.cli import Parser
-from dwbench.config import build, model_named, selector_named, settings_of
+from dwbench.config import build, embedder_named, model_named, names, selector_named, settings_of
 from dwbench.cost import Cost
 from dwbench.data.base import Splits
 from dwbench.data.jsonl import UserFile
-from dwbench.data.readers import check_output, write_fields, write_rows
+from dwbench.data.readers import check_output, write_fields, write_output, write_rows
 from dwbench.data.sources import on_hub, read_source
 from dwbench.errors import UserError
+from dwbench.files import check_file, check_folder, expanded
 from dwbench.job import progress, quiet_libraries, say
+from dwbench.models.encoder import check_encoder
+from dwbench.models.loading import check_model
 from dwbench.models.spec import LM
 from dwbench.representations.models import LoadedModels
 from dwbench.run import Selection, training_pairs
 from dwbench.run import select as choose
-from dwbench.store import Bench, Store, write_text
+from dwbench.selectors.base import Context, Material, Selector
+from dwbench.store import Bench, Store
 
 EMBEDDED = "smollm2-135m"
+EMBEDDED_ENCODER = "all-minilm-l6-v2"
+
+OPTIONS = {
+    "dataset.path": "POOL",
+    "dataset.target_path": "--target",
+    "dataset.input_column": "--input-column",
+    "dataset.response_column": "--response-column",
+    "model.source": "--model",
+    "embedder.source": "--embedder",
+}
+"""What the keys of `dwbench run`, which most messages name, are called here."""
 
 
 def _parser() -> Parser:
@@ -32,6 +51,8 @@ def _parser() -> Parser:
     parser.add_argument("--selector", required=True, help="a method: `dwbench list selectors`")
     parser.add_argument("--budget", default="10%", help="5%%, 0.05, 50 or 100%% (default 10%%)")
     parser.add_argument("--model", help=f"scorer: configured name, folder or hub id (default {EMBEDDED})")
+    parser.add_argument("--embedder", default=EMBEDDED_ENCODER, help="text encoder: configured name, folder or hub id")
+    parser.add_argument("--train", default="paper", choices=names("train"), help="how methods that tune a model do it")
     parser.add_argument("--target", metavar="FILE", help="labelled rows for targeted selectors")
     parser.add_argument("--out", metavar="FILE", help="the chosen rows, exactly as they were, in the pool's order")
     parser.add_argument("--scores", metavar="FILE", help="a JSON line for every row: id, score, rank, selected, reason")
@@ -44,6 +65,15 @@ def _parser() -> Parser:
 
 
 def select(arguments: Sequence[str]) -> int:
+    try:
+        return _select(arguments)
+    except UserError as error:
+        keys = "|".join(map(re.escape, OPTIONS))
+        line = re.sub(rf"\b({keys})\b(=\.\.\.)?", lambda found: OPTIONS[found[1]], str(error))
+        raise UserError(line) from error
+
+
+def _select(arguments: Sequence[str]) -> int:
     quiet_libraries()
     given = _parser().parse_args(arguments)
     budget = parse_budget(given.budget)
@@ -51,24 +81,43 @@ def select(arguments: Sequence[str]) -> int:
     if selector.fixed_share == 0.0:
         raise UserError(f"--selector {given.selector}: chooses no rows: take another one")
     model = model_named(given.model or EMBEDDED, "--model")
+    embedder = embedder_named(given.embedder, "--embedder")
+    train = build("--train", settings_of("train", given.train))
     if given.seed < 0:
         raise UserError(f"--seed {given.seed}: must be a whole number from 0")
-    source = None if on_hub(given.pool) else Path(given.pool).expanduser()
-    out, scores = (Path(name).expanduser() if name else None for name in (given.out, given.scores))
+    for option in ("out", "scores", "target", "store"):
+        if getattr(given, option) == "":
+            raise UserError(f"--{option}: is empty: give a name")
+    source = None if on_hub(given.pool) else expanded(given.pool)
+    out, scores = (None if name is None else expanded(name) for name in (given.out, given.scores))
     _check_outputs(source, given.target, out, scores)
+    store = expanded(given.store)
+    check_folder(store, f"--store {store}")
     dataset = _dataset(given, "target" in selector.needs)
     splits = dataset.load(given.seed)
     k = budget.rows(len(splits.pool)) if selector.fixed_share is None else len(splits.pool)
-    bench, models = Bench(Store(Path(given.store)), progress()), LoadedModels()
+    bench, models = Bench(Store(store), progress()), LoadedModels()
     untrainable: dict[str, str] = {}
-    if {"scorer", "tokenizer"} & selector.needs:
+    if given.model is not None or {"scorer", "tokenizer"} & selector.needs:
         if given.model is None:
             say(f"scorer: {EMBEDDED} (name another with --model)")
+        check_model(model)
         untrainable = _untrainable(models, model, dataset, splits)
-    chosen = choose(bench, models, selector, splits, dataset, model, given.seed, k, untrainable)
+    if "embedder" in selector.needs:
+        check_encoder(embedder)
+    material = Material(splits, dataset.task, model, embedder, train, given.seed)
+    try:
+        check_selector(selector, Context(selector.needs, bench, material, models))
+        chosen = choose(bench, models, selector, material, k, untrainable)
+    except UserError:
+        raise
+    except Exception as error:
+        say(f"dwbench: {label} failed: {_defect(selector, error)}")
+        return 1
     _tell(label, chosen, splits, bench)
     if scores is not None:
-        write_text(scores, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in score_lines(chosen, k)))
+        lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in score_lines(chosen, k))
+        write_output(scores, "".join(lines).encode())
     ids = {row.id for row in chosen.chosen}
     if out is not None:
         positions = [position for position, row in enumerate(dataset.raw_pool()) if row.id in ids]
@@ -87,11 +136,11 @@ def _check_outputs(source: Path | None, target: str | None, out: Path | None, sc
     """Raise UserError where a file can't be written, or would take the place of another that is named."""
     if out is not None:
         check_output(source, out)
-    if scores is not None and (scores.is_dir() or not scores.parent.is_dir()):
-        raise UserError(f"--scores {scores}: name a file in a folder that exists")
+    if scores is not None:
+        check_file(scores, f"--scores {scores}")
     named: dict[Path, str] = {source.resolve(): "the pool itself"} if source else {}
     if target is not None:
-        named[Path(target).expanduser().resolve()] = "the target set"
+        named[expanded(target).resolve()] = "the target set"
     for path in (out, scores):
         if path is not None:
             if path.resolve() in named:
@@ -121,15 +170,28 @@ def _dataset(given: Any, needs_target: bool) -> UserFile:
         "target_rows": None if needs_target or given.target else 0,
         "test_rows": 0,
     }
-    built = build("POOL", config)
+    built = build("dataset", config)
     assert isinstance(built, UserFile)
     return built
 
 
 def _untrainable(models: LoadedModels, model: LM, dataset: UserFile, splits: Splits) -> dict[str, str]:
     pairs = training_pairs(models.chat(model), dataset, splits.pool)
+    if not pairs:
+        raise UserError(
+            f"--model {model.name}: no row of the pool fits into {model.max_length} tokens with any of its response: "
+            f"give a model that takes more"
+        )
     reason = f"no response token fits behind the prompt within {model.max_length} tokens"
     return {row.uid: reason for row in splits.pool if row.uid not in pairs}
+
+
+def _defect(selector: Selector, error: Exception) -> str:
+    """One line on an exception, with the deepest line of the selector's own file, or else where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename == inspect.getfile(type(selector))]
+    frame = (own or frames)[-1]
+    return f"{type(error).__name__}: {' '.join(str(error).split())} ({frame.filename}:{frame.lineno})"
 
 
 def score_lines(chosen: Selection, k: int) -> list[Mapping[str, Any]]:
@@ -158,6 +220,9 @@ def _tell(label: str, chosen: Selection, splits: Splits, bench: Bench) -> None:
     for reason in sorted(set(reasons)):
         count = reasons.count(reason)
         say(f"{count} {'row' if count == 1 else 'rows'} can't be scored: {reason}")
+    invalid = sum(bool(chosen.scores.reasons[position]) for position in chosen.ranking.order[: len(chosen.chosen)])
+    if invalid:
+        say(f"chosen all the same, as there are no others: {invalid} of these: take them out, or lower --budget")
     for name, value in chosen.scores.notes.items():
         say(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
     stages = bench.store.closure((chosen.artefact.ref,)) if chosen.artefact else {}

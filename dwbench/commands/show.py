@@ -13,6 +13,8 @@ KINDS = {"selectors": "selector", "models": "model", "datasets": "dataset", "exp
 
 def table(arguments: Sequence[str]) -> int:
     from dwbench.records import load_records
+    from dwbench.report.agreement import agreements
+    from dwbench.report.agreement import render as render_agreement
     from dwbench.report.formats import render
     from dwbench.report.table import table as make_table
 
@@ -21,13 +23,22 @@ def table(arguments: Sequence[str]) -> int:
     parser.add_argument("--results", default="results", help="folder of records (results)")
     parser.add_argument("--format", default="text", choices=["text", "md", "csv", "latex"])
     parser.add_argument("--allow-mixed", action="store_true", help="show other library versions or hardware too")
+    parser.add_argument("--agreement", action="store_true", help="how far selectors agree, instead (text or md)")
     given = parser.parse_args(arguments)
+    if given.agreement and given.format not in ("text", "md"):
+        raise UserError(f"--format {given.format}: --agreement has text and md")
     records = load_records(Path(given.results))
-    shown = [record for record in records if given.name in (None, record.experiment)]
+    shown = [record for record in records if given.name in (None, record.experiment or "runs")]
     if not shown:
         known = sorted({record.experiment for record in records if record.experiment})
         hint = nearest(given.name, known) if given.name and known else "run something first"
         raise UserError(f"{given.results}: no records{f' of experiment {given.name}' if given.name else ''}: {hint}")
+    if given.agreement:
+        found = agreements(shown)
+        if not found:
+            raise UserError(f"{given.results}: no two selectors chose as many rows of one pool: run some more")
+        print(render_agreement(found, given.format), end="")
+        return 0
     shown_table = make_table(shown, reference=records, allow_mixed=given.allow_mixed)
     print(render(shown_table, given.format, width=max(80, get_terminal_size().columns)))
     return 0
@@ -46,7 +57,10 @@ def list_names(arguments: Sequence[str]) -> int:
 
 def _about(kind: str, name: str) -> str:
     if kind == "selectors":
-        selector, _ = selector_named(name, {})
+        try:
+            selector, _ = selector_named(name, {})
+        except UserError as error:  # a file of the user's own must not hide all others
+            return f"can't be used: {error}"
         needs = ", ".join(sorted(selector.needs)) or "nothing"
         return f"{selector.paper} | needs {needs} | {selector.cost_class}"
     if kind == "models":
@@ -81,4 +95,4 @@ def publish(arguments: Sequence[str]) -> int:
     print(f"{told.count_new} published ({told.mode}){where}, {told.count_skipped} were already")
     if told.notice:
         print(f"W&B: {told.notice}")
-    return 0
+    return 1 if told.count_failed else 0

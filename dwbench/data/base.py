@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from dwbench.component import component, key_of
 from dwbench.errors import UserError
@@ -110,6 +110,17 @@ class Task:
     def __post_init__(self) -> None:
         if "{input}" not in self.user:
             raise ValueError("user: has no {input}, so that rows would not reach the model")
+        if self.max_new_tokens < 1:
+            raise ValueError("max_new_tokens: must be at least 1")
+
+    def prompt_identity(self) -> dict[str, str]:
+        """What determines `turns`, and nothing else: of this tuning and losses depend."""
+        return {"system": self.system, "user": self.user}
+
+    def icl_identity(self) -> dict[str, Any]:
+        """What determines prompts with several examples, how their answers are read and what these are worth."""
+        names = ("icl_system", "input_label", "answer_label", "metric", "multiline")
+        return {name: getattr(self, name) for name in names}
 
     def turns(self, example: Example) -> list[Turn]:
         """The turns before the answer: system, history, user."""
@@ -151,9 +162,10 @@ class Splits:
 SPLITS = ("pool", "target", "test")
 
 
-def fingerprint(examples: Sequence[Example]) -> str:
-    """Hash of the rows' contents in their order; ids and paths don't count."""
-    return key_of([example.uid for example in examples])
+def fingerprint(examples: Sequence[Example], ordered: bool = False) -> str:
+    """Hash of the rows' contents; their order counts only where `ordered`, ids and paths never do."""
+    uids = [example.uid for example in examples]
+    return key_of(uids if ordered else sorted(uids))
 
 
 class Dataset(Protocol):

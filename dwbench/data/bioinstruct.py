@@ -1,7 +1,6 @@
 """BioInstruct (Tran et al., 2024): biomedical instructions, with or without an input."""
 
 from dataclasses import field
-from pathlib import Path
 
 from pydantic import NonNegativeInt, PositiveInt
 
@@ -11,6 +10,7 @@ from dwbench.data.columns import to_raw_rows
 from dwbench.data.hub import load_hub
 from dwbench.data.sources import need_split
 from dwbench.data.splitting import Sizes, hold_out, make_splits
+from dwbench.files import expanded
 
 HUB = "bio-nlp-umass/bioinstruct"
 ROWS = 25005
@@ -41,7 +41,7 @@ class BioInstruct:
     def load(self, seed: int) -> Splits:
         notes = []
         if self.path is not None:
-            folder = Path(self.path).expanduser()
+            folder = expanded(self.path)
             pool = to_raw_rows(need_split(folder, "train"))
             test = to_raw_rows(need_split(folder, "test"))
         else:

@@ -98,7 +98,7 @@ def _reader(first: Row, columns: Columns | None) -> _Reader:
             raise AssertionError(layout)
 
 
-HOW_TO_NAME = "name the columns by input_column=... and response_column=..."
+HOW_TO_NAME = "name the columns by dataset.input_column=... and dataset.response_column=..."
 
 
 def _pair_reader(input: str, response: str) -> _Reader:
@@ -176,6 +176,10 @@ def _text(where: str, what: str, value: object) -> str:
         raise UserError(f"{where}: {what} is {kind(value)}, not a text: write it as a text")
     if not value.strip():
         raise UserError(f"{where}: {what} is empty: fill it in, or take the row out")
+    return _encodable(where, what, value)
+
+
+def _encodable(where: str, what: str, value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -186,4 +190,4 @@ def _text(where: str, what: str, value: object) -> str:
 def _id(where: str, value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise UserError(f"{where}: its id is {kind(value)}: give a text or a whole number, or leave 'id' out")
-    return str(value)
+    return _encodable(where, "its id", str(value))

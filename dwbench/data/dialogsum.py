@@ -4,7 +4,6 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import field, replace
-from pathlib import Path
 
 from pydantic import NonNegativeInt, PositiveInt
 
@@ -15,6 +14,7 @@ from dwbench.data.hub import load_hub
 from dwbench.data.sources import need_split, read_split
 from dwbench.data.splitting import Sizes, make_splits
 from dwbench.errors import UserError
+from dwbench.files import expanded
 
 HUB = "knkarthick/dialogsum"
 ROWS = {"train": 12460, "validation": 500, "test": 1500}
@@ -48,11 +48,11 @@ class DialogSum:
     def load(self, seed: int) -> Splits:
         notes = []
         if self.path is not None:
-            folder = Path(self.path).expanduser()
+            folder = expanded(self.path)
             train, validation = read_split(folder, "train"), read_split(folder, "validation")
             test = need_split(folder, "test")
             if train is None:
-                notes.append(f"pool: the validation split, as {folder} has no train file")
+                notes.append("pool: the validation split, as there is no train file")
                 train, validation = need_split(folder, "validation"), None
         else:
             hub = load_hub(HUB, None, self.revision)

@@ -3,7 +3,6 @@
 import dataclasses
 import re
 from dataclasses import field
-from pathlib import Path
 from typing import Literal
 
 from pydantic import NonNegativeInt, PositiveInt
@@ -16,6 +15,7 @@ from dwbench.data.sources import need_split
 from dwbench.data.splitting import Sizes, hold_out, make_splits
 from dwbench.data.textfiles import Row
 from dwbench.errors import UserError
+from dwbench.files import expanded
 
 HUB = "openai/gsm8k"
 ROWS = {"train": 7473, "test": 1319}
@@ -53,7 +53,7 @@ class GSM8K:
     def load(self, seed: int) -> Splits:
         notes = []
         if self.path is not None:
-            folder = Path(self.path).expanduser()
+            folder = expanded(self.path)
             train = self._rows(need_split(folder, "train"))
             test = self._rows(need_split(folder, "test")) if self.split == "official" else None
         else:

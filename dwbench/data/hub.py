@@ -4,6 +4,7 @@
 with a short timeout asks first, and what was loaded is compared with what was asked for.
 """
 
+import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +67,9 @@ def load_hub(name: str, config: str | None, revision: str) -> HubData:
     return HubData(splits, f"{name} at commit {commit}")
 
 
+@functools.cache
 def _commit(name: str, revision: str) -> str:
-    """The commit of a revision, by one request."""
+    """The commit of a revision, by one request a process, so that all jobs of a sweep get the same rows."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 

@@ -46,7 +46,9 @@ class UserFile:
 
     def __post_init__(self) -> None:
         if (self.input_column is None) != (self.response_column is None):
-            raise ValueError("input_column, response_column: name both, or neither")
+            raise ValueError("input_column: goes with dataset.response_column: name both, or neither")
+        if self.input_column is not None and self.input_column == self.response_column:
+            raise ValueError(f"response_column: is {self.input_column!r}, as dataset.input_column is: name two columns")
 
     def load(self, seed: int) -> Splits:
         pool = self._rows(self.path)

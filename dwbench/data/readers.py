@@ -7,13 +7,13 @@ that a number's spelling, an unknown column or a line's end survive a selection.
 import difflib
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dwbench.data.textfiles import Row, take_apart
 from dwbench.errors import UserError
+from dwbench.files import check_file, is_stream, write_whole
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
@@ -35,7 +35,7 @@ def read_rows(path: Path) -> list[Row]:
 def write_rows(source: Path, positions: Sequence[int], out: Path) -> None:
     """Write the rows of `source` at `positions` (numbers from 0) to `out`, exactly as they are and in their order.
 
-    `out` appears whole or not at all. Raises UserError where its format is not that of `source`.
+    `out` appears whole or not at all, unless it is a stream. Raises UserError where its format is not that of `source`.
     """
     check_output(source, out)
     chosen = sorted(positions)
@@ -44,18 +44,18 @@ def write_rows(source: Path, positions: Sequence[int], out: Path) -> None:
 
         buffer = io.BytesIO()
         pyarrow.parquet.write_table(_read_parquet(source).take(chosen), buffer)
-        _write(out, buffer.getvalue())
+        write_output(out, buffer.getvalue())
     else:
         parts = take_apart(source, _read_text(source))
         # Where `between` is empty, a row's text has its own line end, but for the last line of some files.
         texts = [text if parts.between or text.endswith(("\n", "\r")) else text + "\n" for text in parts.texts]
-        _write(out, (parts.head + parts.between.join(texts[i] for i in chosen) + parts.tail).encode())
+        write_output(out, (parts.head + parts.between.join(texts[i] for i in chosen) + parts.tail).encode())
 
 
 def write_fields(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
     """Write rows that come from no file (a hub data set) as JSON Lines; `out` appears whole or not at all."""
     check_output(None, out)
-    _write(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+    write_output(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
 
 
 def check_output(source: Path | None, out: Path) -> None:
@@ -64,25 +64,19 @@ def check_output(source: Path | None, out: Path) -> None:
     To be called before hours of selection, too.
     """
     suffix = ".jsonl" if source is None else source.suffix.lower()
-    if out.suffix.lower() != suffix:
+    if out.suffix.lower() != suffix and not is_stream(out):
         raise UserError(f"{out}: rows are written as they were, so its name must end in {suffix} as the pool's")
-    if out.is_dir():
-        raise UserError(f"{out}: is a folder: name a file in it")
-    if not out.parent.is_dir():
-        raise UserError(f"{out}: there is no folder {out.parent}: create it first")
     if source is not None and out.exists() and source.exists() and out.samefile(source):
         raise UserError(f"{out}: is the pool itself: name another file")
+    check_file(out, str(out))
 
 
-def _write(out: Path, content: bytes) -> None:
-    part = out.with_name(f"{out.name}.part-{os.getpid()}")
+def write_output(out: Path, content: bytes) -> None:
+    """As `write_whole`, with a UserError where that can't be done."""
     try:
-        part.write_bytes(content)
-        part.replace(out)
+        write_whole(out, content)
     except OSError as error:
         raise UserError(f"{out}: can't be written ({error.strerror}): name another file") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _suffix(path: Path) -> str:

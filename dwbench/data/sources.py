@@ -8,6 +8,7 @@ from dwbench.data.hub import load_hub
 from dwbench.data.readers import SUFFIXES, read_rows
 from dwbench.data.textfiles import Row
 from dwbench.errors import UserError
+from dwbench.files import expanded
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
@@ -36,7 +37,7 @@ def need_split(folder: Path, split: str) -> list[Row]:
 
 def on_hub(source: str) -> bool:
     """Whether `source` names a data set of the hub: it reads `owner/name` and is no file."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     looks_so = _HUB_NAME.fullmatch(source) is not None and path.suffix.lower() not in SUFFIXES
     return looks_so and not path.exists() and not path.parent.is_dir()
 
@@ -45,4 +46,4 @@ def read_source(source: str, hub_split: str, revision: str) -> list[Row]:
     """The rows of a file, or of a split of a hub data set where `source` reads `owner/name` and is no file."""
     if on_hub(source):
         return load_hub(source, None, revision).split(hub_split)
-    return read_rows(Path(source).expanduser())
+    return read_rows(expanded(source))

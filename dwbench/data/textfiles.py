@@ -15,6 +15,9 @@ Row = tuple[str, dict[str, Any]]
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 
+CELL_CHARACTERS = 2**31 - 1
+"""Longest cell of a CSV file; Python's own limit of 131,072 is less than a long document."""
+
 
 @dataclass(frozen=True)
 class TextFile:
@@ -132,8 +135,11 @@ def kind(value: object) -> str:
 
 
 def _csv(path: Path, text: str) -> TextFile:
+    csv.field_size_limit(CELL_CHARACTERS)  # the module has it for the process only
     lines = list(io.StringIO(text, newline=""))
-    reader = csv.reader(lines, strict=True)
+    # Whoever puts spaces behind the commas of the header does so in the rows, before quotes too.
+    spaced = re.match(r'\s*("[^"]*"|[^,"\n]*), ', text) is not None
+    reader = csv.reader(lines, strict=True, skipinitialspace=spaced)
     header: list[str] = []
     rows: list[Row] = []
     texts: list[str] = []
@@ -151,7 +157,10 @@ def _csv(path: Path, text: str) -> TextFile:
         if not cells:
             continue
         if not header:
-            header, head = cells, literal
+            header, head = [name.strip() for name in cells], literal
+            separator = next((character for character in ";\t|" if character in literal), None)
+            if len(header) == 1 and separator:
+                raise UserError(f"{place}: {separator!r} separates the columns: save the file with commas")
             twice = sorted({name for name in header if header.count(name) > 1})
             if twice:
                 raise UserError(f"{place}: column {twice[0]!r} is there twice: rename one of them")

@@ -190,6 +190,11 @@ def _evaluate_ours(scorer: Scorer, task: Task, documents: Mapping[str, list[dict
             metrics |= read_metrics(results["results"][names[request]], len(rows))
             ordered = sorted(results["samples"][names[request]], key=lambda sample: sample["doc_id"])
             samples += [_sample(request, sample) for sample in ordered]
+    lost = [name for name, metric in metrics.items() if metric["value"] is None]
+    if lost:
+        raise RuntimeError(
+            f"{', '.join(lost)} of the test rows is not finite: the tuned model is broken; lower train.learning_rate"
+        )
     answered = [sample for sample in samples if sample["request"] == "generation"]
     for sample, answer in zip(answered, engine.answers, strict=True):
         sample |= {"answer": answer.text, "tokens": answer.n_tokens, "finished": answer.finished}

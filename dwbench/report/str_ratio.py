@@ -1,7 +1,8 @@
 """STR, the Selection-to-Tuning Ratio: selection cost / cost of tuning on the whole pool.
 
 In seconds the denominator is measured where a `full` run of the same model, pool, training and hardware
-exists, and otherwise estimated from the throughput of the tuning runs there are. In FLOP it is counted.
+exists, and otherwise estimated from the throughput of the tuning runs there are. In FLOP it is counted. Where a run
+was selected on other hardware than it was tuned on, its STR in seconds is unknown.
 """
 
 from collections.abc import Iterable, Sequence
@@ -32,7 +33,8 @@ class Ratio:
 
 
 def tuning_group(record: Record) -> str | None:
-    """What runs share that are timed against each other: model, pool, prompt, training, hardware. None if untuned."""
+    """What runs share that are timed against each other: model, pool, prompt, training, and the hardware that tuned.
+    None if untuned."""
     if record.training is None:
         return None
     return canonical_json(
@@ -41,7 +43,7 @@ def tuning_group(record: Record) -> str | None:
             record.data["dataset"]["fingerprints"]["pool"],
             record.data["dataset"]["task"],
             record.training["identity"],
-            record.environment["hardware"],
+            record.environment_of("training", "hardware."),
         ]
     )
 
@@ -84,6 +86,7 @@ def _ratio(record: Record, whole: FullSeconds | None) -> Ratio:
         return Ratio(seconds=0.0, flop=0.0, estimated=False)
     full_flop = float(record.data["full_tuning"]["flop"])
     flop = record.spent("selection", "flop") / full_flop if full_flop > 0 else None
-    if whole is None or whole.seconds <= 0:
+    one_machine = record.environment_of("selection", "hardware.") == record.environment_of("training", "hardware.")
+    if whole is None or whole.seconds <= 0 or not one_machine:
         return Ratio(seconds=None, flop=flop, estimated=False)
     return Ratio(record.spent("selection", "seconds") / whole.seconds, flop, whole.estimated)

@@ -8,7 +8,7 @@ from typing import Any
 
 from dwbench.component import canonical_json
 from dwbench.errors import UserError
-from dwbench.records import Record
+from dwbench.records import PARTS, Record, flat
 from dwbench.report.str_ratio import CHOOSES_NOTHING, Ratio, ratios
 
 
@@ -30,8 +30,9 @@ class Score:
 class Row:
     """One selector at one budget.
 
-    `budget` is in rows, None for `zero_shot`; `selection_seconds`, `ratio` and `tuned_tokens` are means over
-    the runs; `seeds` counts different evaluations: a deterministic run repeated under three seeds is one.
+    `budget` is in rows, None for `zero_shot`; `selection_seconds`, `ratio`, `tuned_tokens` and `response_length`
+    (tokens of a chosen response) are means over the runs; `seeds` counts different evaluations: a deterministic run
+    repeated under three seeds is one.
     """
 
     label: str
@@ -41,6 +42,7 @@ class Row:
     selection_seconds: float
     ratio: Ratio
     tuned_tokens: int
+    response_length: float | None
     runs: tuple[str, ...]
 
 
@@ -69,15 +71,16 @@ def table(records: Sequence[Record], *, reference: Sequence[Record] = (), allow_
 
     `reference` are further records that are not shown, but whose tuning times serve STR: a `full` run of
     another experiment. Those of other library versions are not used.
-    Raises UserError where library versions or hardware differ, unless `allow_mixed`.
+    Raises UserError where library versions or hardware differ, between records or between the stages of one, unless
+    `allow_mixed`.
     """
     once = list({record.run: record for record in records}.values())  # one run may belong to two experiments
     mixed = differing_environments(once)
     if mixed and not allow_mixed:
         raise UserError(f"records from different environments: {mixed}; --allow-mixed shows them together")
     shown = {record.run for record in once}
-    versions = [record.environment["packages"] for record in once]
-    others = [r for r in reference if r.run not in shown and r.environment["packages"] in versions]
+    versions = {_tuned_with(record) for record in once}
+    others = [record for record in reference if record.run not in shown and _tuned_with(record) in versions]
     ratio_of = dict(zip((r.run for r in once), ratios([*once, *others]), strict=False))
     groups: dict[str, list[Record]] = {}
     for record in once:
@@ -94,29 +97,36 @@ def table(records: Sequence[Record], *, reference: Sequence[Record] = (), allow_
 
 
 def differing_environments(records: Sequence[Record]) -> str:
-    """`torch 2.12.0 (3 records), 2.13.0 (1 record); ...`: versions and hardware that differ, or ''."""
-    environments = []
-    for record in records:
-        here = record.environment
-        known = {**here["packages"], "hardware": here["hardware"], "python": here["python"]}
-        environments.append(_flat(known))
+    """`torch 2.12.0 (3 records), 2.13.0 (1 record); ...`: versions and hardware that differ, or ''.
+
+    Between records, or between the stages of one: `torch 2.12.0 and 2.13.0 in one run (1 record)`.
+    """
+    environments = [_environment(record) for record in records]
     told = []
     for name in dict.fromkeys(name for environment in environments for name in environment):
-        counts = Counter(str(environment.get(name)) for environment in environments)
-        if len(counts) > 1:
-            each = (f"{value} ({n} record{'s' if n > 1 else ''})" for value, n in sorted(counts.items()))
-            told.append(f"{name} {', '.join(each)}")
+        counts = Counter(environment.get(name, ("None",)) for environment in environments)
+        if len(counts) > 1 or any(len(values) > 1 for values in counts):
+            each = (f"{_values(values)} ({n} record{'s' if n > 1 else ''})" for values, n in sorted(counts.items()))
+            told.append(f"{name.removeprefix('packages.')} {', '.join(each)}")
     return "; ".join(told)
 
 
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for name, value in data.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
+def _tuned_with(record: Record) -> str:
+    return canonical_json(record.environment_of("training", "packages."))
+
+
+def _values(values: tuple[str, ...]) -> str:
+    return f"{' and '.join(values)} in one run" if len(values) > 1 else values[0]
+
+
+def _environment(record: Record) -> dict[str, tuple[str, ...]]:
+    """What counts of the environments of all stages: fields and their values, several where the stages differ."""
+    found: dict[str, set[str]] = {}
+    for prefix in ("packages.", "hardware.", "python"):
+        for part in PARTS:
+            for name, values in record.environment_of(part, prefix).items():
+                found.setdefault(name, set()).update(str(value) for value in values)
+    return {name: tuple(sorted(values)) for name, values in found.items()}
 
 
 def _section_identity(record: Record) -> dict[str, Any]:
@@ -199,14 +209,14 @@ def _label(record: Record) -> str:
 
 def _told_apart(names: Sequence[str], identities: Sequence[Mapping[str, Any]], runs: Sequence[str]) -> list[str]:
     """`names`; one that occurs twice gets what differs, at most three fields, or else its run."""
-    flat = [_flat(one) for one in identities]
+    fields_of = [flat(one) for one in identities]
     told = []
     for index, name in enumerate(names):
-        same = [flat[other] for other, other_name in enumerate(names) if other_name == name]
+        same = [fields_of[other] for other, other_name in enumerate(names) if other_name == name]
         fields = dict.fromkeys(field for one in same for field in one)
         differ = [field for field in fields if len({str(one.get(field)) for one in same}) > 1]
-        what = ", ".join(f"{field}={str(flat[index].get(field))[:24]}" for field in differ[:3])
-        alone = same.count(flat[index]) == 1
+        what = ", ".join(f"{field}={str(fields_of[index].get(field))[:24]}" for field in differ[:3])
+        alone = same.count(fields_of[index]) == 1
         if len(same) > 1:
             what = what if alone else f"{what}, run {runs[index][:8]}".removeprefix(", ")
         told.append(f"{name} ({what})" if what else name)
@@ -223,7 +233,7 @@ def _row(group: Sequence[Record], label: str, ratio_of: Mapping[str, Ratio]) -> 
         label=label,
         budget=_budget(group[0]),
         seeds=len(different),
-        scores={name: _score([r.metrics[name] for r in different if name in r.metrics]) for name in names},
+        scores={name: _score(found) for name in names if (found := _known(different, name))},
         selection_seconds=sum(seconds) / len(seconds),
         ratio=Ratio(
             seconds=_mean([ratio.seconds for ratio in every]),
@@ -231,13 +241,25 @@ def _row(group: Sequence[Record], label: str, ratio_of: Mapping[str, Ratio]) -> 
             estimated=any(ratio.estimated for ratio in every),
         ),
         tuned_tokens=round(sum(tokens) / len(tokens)),
+        response_length=_mean([_response_length(record) for record in group]),
         runs=tuple(record.run for record in group),
     )
+
+
+def _response_length(record: Record) -> float | None:
+    chosen = len(record.data["selection"]["ids"])
+    return record.data["selection"]["response_tokens"] / chosen if chosen else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
+
+
+def _known(records: Iterable[Record], name: str) -> list[Mapping[str, Any]]:
+    """The metric in the records that have it; a further task's may be without a value."""
+    found = [record.metrics[name] for record in records if name in record.metrics]
+    return [metric for metric in found if metric["value"] is not None]
 
 
 def _score(metrics: Sequence[Mapping[str, Any]]) -> Score:

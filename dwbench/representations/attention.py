@@ -5,7 +5,7 @@ query rows only. Queries and keys arrive with rotary embedding and norms applied
 own. No full attention map is ever held, and there is no second forward pass.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,22 @@ Span = tuple[int, int]
 """[first, end) in tokens."""
 
 _NAME = "dwbench_attention_rows"
+
+
+@contextmanager
+def replaced_attention(model: Any, name: str, attend: Callable[..., Any]) -> Iterator[None]:
+    """Let `attend` (transformers' calling convention, SDPA masks) be the attention of `model` inside the block."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(name, attend)
+    AttentionMaskInterface.register(name, sdpa_mask)
+    before = model.config._attn_implementation
+    model.set_attn_implementation(name)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
 
 
 @dataclass(frozen=True)
@@ -51,9 +67,7 @@ class AttentionProbe:
     @contextmanager
     def on(self, model: Any) -> Iterator["AttentionProbe"]:
         """Watch `model` inside the block; its attention implementation is restored afterwards."""
-        from transformers import AttentionInterface, AttentionMaskInterface
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
-        from transformers.masking_utils import sdpa_mask
 
         def attend(
             module: Any,
@@ -67,14 +81,8 @@ class AttentionProbe:
                 self.mass.extend(self._collect(query, key, attention_mask, options.get("scaling")))
             return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
 
-        AttentionInterface.register(_NAME, attend)
-        AttentionMaskInterface.register(_NAME, sdpa_mask)
-        before = model.config._attn_implementation
-        model.set_attn_implementation(_NAME)
-        try:
+        with replaced_attention(model, _NAME, attend):
             yield self
-        finally:
-            model.set_attn_implementation(before)
 
     def _collect(
         self, query: "torch.Tensor", key: "torch.Tensor", mask: "torch.Tensor | None", scaling: float | None

@@ -28,15 +28,23 @@ def greedy(
     tokenizer: Any,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
-    is_complete: Callable[[str], bool],
+    is_complete: Callable[[str], bool] | None = None,
+    observe: "Callable[[torch.Tensor], None]" = lambda logits: None,
 ) -> list[Answer]:
     """Greedy continuations of one batch of prompts.
 
     A row ends at the model's end token, when `is_complete(text so far)` says so, or at `max_new_tokens`. The model's
-    own sampling defaults (temperature, repetition penalty) don't apply.
+    own sampling defaults (temperature, repetition penalty) don't apply. `observe` is shown the logits [rows,
+    vocabulary] of every step in float32, those of rows that have ended included.
     """
     import torch
-    from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+    from transformers import (
+        GenerationConfig,
+        LogitsProcessor,
+        LogitsProcessorList,
+        StoppingCriteria,
+        StoppingCriteriaList,
+    )
 
     longest = max(len(prompt) for prompt in prompts)
     ids = torch.zeros((len(prompts), longest), dtype=torch.long)
@@ -45,11 +53,17 @@ def greedy(
         ids[row, longest - len(prompt) :] = torch.tensor(list(prompt))
         mask[row, longest - len(prompt) :] = 1
     ends = end_tokens(model, tokenizer)
+    complete = is_complete or (lambda text: False)
+
+    class Observed(LogitsProcessor):
+        def __call__(self, input_ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
+            observe(scores)
+            return scores
 
     class Complete(StoppingCriteria):
         def __call__(self, input_ids: "torch.Tensor", scores: Any, **options: Any) -> "torch.Tensor":
             texts = tokenizer.batch_decode(input_ids[:, longest:], skip_special_tokens=True)
-            return torch.tensor([is_complete(text) for text in texts], device=input_ids.device)
+            return torch.tensor([complete(text) for text in texts], device=input_ids.device)
 
     config = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False,
@@ -67,9 +81,10 @@ def greedy(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
             generation_config=config,
-            stopping_criteria=StoppingCriteriaList([Complete()]),
+            logits_processor=LogitsProcessorList([Observed()]),
+            stopping_criteria=StoppingCriteriaList([Complete()] if is_complete else []),
         )
-    return [_answer(tokenizer, row[longest:].tolist(), ends, max_new_tokens, is_complete) for row in output.cpu()]
+    return [_answer(tokenizer, row[longest:].tolist(), ends, max_new_tokens, complete) for row in output.cpu()]
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:

@@ -10,7 +10,12 @@ from dwbench.models.flop import Shape
 from dwbench.representations.attention import AttentionProbe, RowsAndColumns
 from dwbench.representations.batches import batches
 from dwbench.representations.generation import Answer, greedy
+from dwbench.representations.heads import Head, Uniform, retrieval_scores, uniform_heads
+from dwbench.representations.hidden import batch_mean_hidden
+from dwbench.representations.prefix import KEY_COST, CachedPrefix, read_prefix
+from dwbench.representations.probes import Probe
 from dwbench.representations.token_nll import batch_token_nll
+from dwbench.representations.uncertainty import Steps, given_steps, greedy_steps
 from dwbench.store import Bench
 
 
@@ -59,26 +64,91 @@ class Scorer:
 
         The same to 1e-5 for any batching. `what` names the work on the progress display.
         """
+        with self._bench.progress.track(what, sum(pair is not None for pair in pairs)) as advance:
+            return self._token_nll(pairs, None, advance)
+
+    def token_nll_behind(self, prefix: Sequence[int], pairs: Sequence[Pair | None]) -> list[np.ndarray]:
+        """The same with `prefix` (at least one token) in front of every context, but run only once.
+
+        No progress of its own: callers go over many prefixes.
+        """
+        first = next((pair for pair in pairs if pair is not None), None)
+        if first is None:
+            return [np.empty(0) for _ in pairs]
+        self._warm_up(first)
+        read = read_prefix(self._model, prefix)
+        fed = [len(prefix)]
+        self._bench.meter.count(forward_tokens=fed[0], forward_calls=1, flop=self._shape.forward(fed, 0))
+        return self._token_nll(pairs, read, lambda units: None)
+
+    def _token_nll(
+        self, pairs: Sequence[Pair | None], prefix: CachedPrefix | None, advance: Callable[[int], None]
+    ) -> list[np.ndarray]:
         present = [position for position, pair in enumerate(pairs) if pair is not None]
         known = [pair for pair in pairs if pair is not None]
         losses = [np.empty(0) for _ in pairs]
         if not known:
             return losses
         self._warm_up(known[0])
-        with self._bench.progress.track(what, len(known)) as advance:
-            for group in batches([pair.length for pair in known], self._token_budget):
-                members = [known[position] for position in group]
-                for position, nll in zip(group, batch_token_nll(self._model, members), strict=True):
-                    losses[present[position]] = nll
-                self._count_forward(members)
-                advance(len(group))
+        behind = prefix.n_tokens if prefix else 0
+        for group in batches([pair.length + behind // KEY_COST for pair in known], self._token_budget):
+            members = [known[position] for position in group]
+            for position, nll in zip(group, batch_token_nll(self._model, members, prefix), strict=True):
+                losses[present[position]] = nll
+            self._count_forward(members, behind)
+            advance(len(group))
         return losses
+
+    def masked_token_nll(
+        self,
+        pairs: Sequence[Pair | None],
+        heads: Sequence[Head],
+        uniform: Uniform,
+        what: str = "response loss with masked heads",
+    ) -> list[np.ndarray]:
+        """`token_nll` of the model whose `heads` attend to all alike (`uniform_heads`)."""
+        with uniform_heads(self._model, heads, uniform):
+            return self.token_nll(pairs, what)
+
+    def retrieval_scores(self, probes: Sequence[Probe], what: str = "retrieval heads") -> np.ndarray:
+        """Share of the answer tokens that each head retrieves, mean over probes, [layers, heads] float64.
+
+        A pass for each probe whatever the token budget: rounding must not move heads across the cut.
+        """
+        self._warm_up(Pair(probes[0].context[:64], probes[0].answer[:8]))
+        found = []
+        with self._bench.progress.track(what, len(probes)) as advance:
+            for probe in probes:
+                found.append(retrieval_scores(self._model, probe))
+                fed = [len(probe.ids)]
+                self._bench.meter.count(forward_tokens=fed[0], forward_calls=1, flop=self._shape.forward(fed, 0))
+                advance(1)
+        return np.asarray(np.mean(found, axis=0))
 
     def response_nll(self, pairs: Sequence[Pair | None], what: str = "response loss") -> ResponseNLL:
         """Summed NLL and number of tokens of every response; a row that is None gets NaN and 0."""
         losses = self.token_nll(pairs, what)
         total = np.array([loss.sum() if loss.size else np.nan for loss in losses], dtype=np.float64)
         return ResponseNLL(total, np.array([loss.size for loss in losses], dtype=np.int64))
+
+    def mean_hidden(self, sequences: Sequence[Sequence[int]], what: str = "mean hidden states") -> np.ndarray:
+        """Mean over tokens of the last hidden states, [sequences, hidden size] float32; every sequence has a token."""
+        found = np.empty((len(sequences), self._shape.hidden), dtype=np.float32)
+        if not sequences:
+            return found
+        self._warm_up(Pair(tuple(sequences[0][:64]), (self.chat.end_of_turn,)))
+        lengths = [len(sequence) for sequence in sequences]
+        with self._bench.progress.track(what, len(sequences)) as advance:
+            for group in batches(lengths, self._token_budget):
+                found[group] = batch_mean_hidden(self._model, [sequences[position] for position in group])
+                of_group = [lengths[position] for position in group]
+                self._bench.meter.count(
+                    forward_tokens=sum(of_group),
+                    forward_calls=len(group),
+                    flop=self._shape.forward(of_group, 0),
+                )
+                advance(len(group))
+        return found
 
     def answers(
         self,
@@ -112,12 +182,45 @@ class Scorer:
                 advance(len(group))
         return Answers([answer for answer in answers if answer is not None], mass)
 
+    def greedy_uncertainty(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, what: str = "uncertainty of greedy answers"
+    ) -> list[Steps]:
+        """Uncertainty along the model's greedy answer to every prompt."""
+        found: dict[int, Steps] = {}
+        if prompts:
+            self._warm_up(Pair(tuple(prompts[0][:64]), (self.chat.end_of_turn,)))
+        with self._bench.progress.track(what, len(prompts)) as advance:
+            for group in batches([len(prompt) + max_new_tokens for prompt in prompts], self._token_budget):
+                members = [prompts[position] for position in group]
+                steps = greedy_steps(self._model, self.chat.tokenizer, members, max_new_tokens)
+                self._count_generation(members, [one.logp.size for one in steps])
+                found.update(zip(group, steps, strict=True))
+                advance(len(group))
+        return [found[position] for position in range(len(prompts))]
+
+    def response_uncertainty(self, pairs: Sequence[Pair], what: str = "uncertainty of responses") -> list[Steps]:
+        """Uncertainty along every given response, by one forward pass."""
+        found: dict[int, Steps] = {}
+        if pairs:
+            self._warm_up(pairs[0])
+        with self._bench.progress.track(what, len(pairs)) as advance:
+            for group in batches([pair.length for pair in pairs], self._token_budget):
+                members = [pairs[position] for position in group]
+                found.update(zip(group, given_steps(self._model, self.chat.tokenizer, members), strict=True))
+                self._count_forward(members)
+                advance(len(group))
+        return [found[position] for position in range(len(pairs))]
+
     def _greedy(
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int, is_complete: Callable[[str], bool]
     ) -> list[Answer]:
         found = greedy(self._model, self.chat.tokenizer, prompts, max_new_tokens, is_complete)
+        self._count_generation(prompts, [answer.n_tokens for answer in found])
+        return found
+
+    def _count_generation(self, prompts: Sequence[Sequence[int]], new: Sequence[int]) -> None:
+        """Book a prefill for every prompt and `new` decoded tokens behind it."""
         lengths = [len(prompt) for prompt in prompts]
-        new = [answer.n_tokens for answer in found]
         flop = self._shape.forward(lengths, len(prompts))
         flop += sum(self._shape.decode(n, max(0, m - 1)) for n, m in zip(lengths, new, strict=True))
         self._bench.meter.count(
@@ -126,14 +229,13 @@ class Scorer:
             forward_calls=len(prompts),
             flop=flop,
         )
-        return found
 
-    def _count_forward(self, pairs: Sequence[Pair]) -> None:
+    def _count_forward(self, pairs: Sequence[Pair], behind: int = 0) -> None:
         lengths = [pair.length for pair in pairs]
         self._bench.meter.count(
             forward_tokens=sum(lengths),
             forward_calls=len(pairs),
-            flop=self._shape.forward(lengths, sum(len(pair.response) for pair in pairs)),
+            flop=self._shape.forward(lengths, sum(len(pair.response) for pair in pairs), behind),
         )
 
     def _warm_up(self, pair: Pair) -> None:

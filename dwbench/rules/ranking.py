@@ -78,6 +78,24 @@ def rank(given: Scores, k: int, tie_break: np.ndarray) -> Ranking:
     return Ranking(order, _ties_at(order, tier, preference, k))
 
 
+def places(given: Scores) -> np.ndarray:
+    """Place of every row, 1 for the first choice, the mean of their places for tied ones, NaN for invalid rows; [N]."""
+    invalid = np.isnan(given.preference)
+    order = np.lexsort((-np.where(invalid, 0.0, given.preference), given.tier, invalid))
+    place = np.empty(len(order))
+    first = 0
+    for position in range(1, len(order) + 1):
+        here = order[first]
+        if position < len(order):
+            other = order[position]
+            if given.tier[other] == given.tier[here] and given.preference[other] == given.preference[here]:
+                continue
+        place[order[first:position]] = (first + 1 + position) / 2
+        first = position
+    place[invalid] = np.nan
+    return place
+
+
 def _ties_at(order: np.ndarray, tier: np.ndarray, preference: np.ndarray, k: int) -> int:
     if k == 0 or k == len(order):
         return 0

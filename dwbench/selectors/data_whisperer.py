@@ -6,17 +6,18 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from dwbench.component import component
-from dwbench.data.base import Example
+from dwbench.data.base import Example, Task
 from dwbench.errors import UserError
 from dwbench.metrics import answer_score, prepare
 from dwbench.representations.attention import RowsAndColumns, Span
-from dwbench.representations.generation import Answer
 from dwbench.rules.ranking import Scores, scores
 from dwbench.selectors import data_whisperer_reference as reference
-from dwbench.selectors.base import Context, Need
-from dwbench.selectors.icl import ICLPrompt, answers_by_index, build_prompt, is_complete
+from dwbench.selectors.base import Context, Need, Part
+from dwbench.selectors.icl import answers_by_index, build_prompt, is_complete, with_opening
+from dwbench.selectors.icl_groups import Grouping, Shown, grouping
 
 AttentionRows = Literal["query_block", "query_text_only", "last_token"]
+Variant = Literal["paper", "reference"]
 
 LAYERS: dict[tuple[str, int, int], int] = {
     ("llama", 32, 4096): 13,  # Llama-3-8B
@@ -31,9 +32,13 @@ RELATIVE_DEPTH = 0.42
 """Layer of any other model, as a share of its depth: the mean of the paper's own choices."""
 
 
-def layer_for(model_type: str, n_layers: int, hidden: int) -> int:
-    """The paper's attention layer, or `round(0.42 n_layers)` for a model that is not in it."""
-    return LAYERS.get((model_type, n_layers, hidden), min(n_layers - 1, round(RELATIVE_DEPTH * n_layers)))
+def layer_for(model_type: str, n_layers: int, hidden: int, variant: Variant = "paper") -> int:
+    """The paper's attention layer, 0-based; for a model that is not in it `round(0.42 n_layers)`, or the reference's.
+
+    Never more than the last.
+    """
+    other = reference.LAYER if variant == "reference" else round(RELATIVE_DEPTH * n_layers)
+    return LAYERS.get((model_type, n_layers, hidden), min(n_layers - 1, other))
 
 
 def demo_weights(mass: np.ndarray, demo_lengths: Sequence[int], n_rows: int) -> np.ndarray:
@@ -56,34 +61,20 @@ def contributions(quality: float, weights: np.ndarray, n_d: int) -> np.ndarray:
     return quality * weights * (len(weights) / n_d)
 
 
-def random_groups(order: np.ndarray, n_d: int) -> list[np.ndarray]:
-    """`order` cut into groups of n_d; the last may be shorter. Every row is in exactly one."""
-    return [order[start : start + n_d] for start in range(0, len(order), n_d)]
-
-
-def queries_for(group: np.ndarray, order: np.ndarray, start: int, n_q: int) -> tuple[np.ndarray, int]:
-    """n_q rows of `order` from position `start` on, round and round, none of them in `group`; and the next start."""
-    members = set(group.tolist())
-    chosen: list[int] = []
-    position = start
-    for position in range(start, start + len(order)):
-        row = int(order[position % len(order)])
-        if row not in members:
-            chosen.append(row)
-        if len(chosen) == n_q:
-            break
-    return np.array(chosen, dtype=np.int64), (position + 1) % len(order)
-
-
 def position_correction(weights: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Weights divided by the mean weight at their position over all prompts, normalised again; [prompts, n_d].
+    """Weights divided by the mean weight at their position over all prompts of their size, normalised; [prompts, n_d].
 
-    Attention depends strongly on where in the prompt a demonstration stands (the last gets half of it). `present` is
-    false where a short group has no demonstration.
+    Attention depends strongly on where in the prompt a demonstration stands (the last gets half of it), so position 2
+    of 3 is no position 2 of 10. `present` is true for the n_b demonstrations of a prompt, which come first. A prompt
+    whose n_b no other prompt has stays as it is: there is nothing to compare it with.
     """
-    masked = np.where(present, weights, np.nan)
-    corrected = np.where(present, weights / np.nanmean(masked, axis=0, keepdims=True), 0.0)
-    corrected /= corrected.sum(axis=1, keepdims=True)
+    corrected = weights.copy()
+    sizes = present.sum(axis=1)
+    for n_b in np.unique(sizes):
+        alike = sizes == n_b
+        if alike.sum() > 1:
+            ratio = weights[alike, :n_b] / weights[alike, :n_b].mean(axis=0)
+            corrected[alike, :n_b] = ratio / ratio.sum(axis=1, keepdims=True)
     return corrected
 
 
@@ -95,18 +86,24 @@ class DataWhisperer:
     quality of the answers is shared out among the demonstrations by the attention that the query rows pay them at one
     layer.
 
+    A prompt asks no copy of a row that it shows. One that is too long for the model shows fewer rows, and the others
+    come in the next: so every row is shown `rounds` times. A row that fits in no prompt, not even with the shortest
+    queries, has no score; a row that leaves no room for others is not asked. The answer is begun for the model
+    ("Answer 1:"), which small ones need to keep to the form; the paper does not do that.
+
     The reference code differs (`variant: reference` gives its behaviour): demonstrations and queries in data set
     order instead of random groups; attention windows that are off by one token a part; prompts with fewer parsed
     answers than queries dropped, so that their demonstrations score 0; a second forward pass for the attention;
-    float16 sums; in a short last group the weights are not scaled.
+    float16 sums; in a short last group the weights are not scaled; copies may be asked; layer 11 for models that it
+    does not know. It knows them by the exact name and so misses Llama-3-8B in its own example; here they go by their
+    architecture. It fails at a prompt that is too long; here that is left out.
 
     Attributes:
         n_d, n_q: demonstrations and queries a prompt.
         rounds: how often every row is a demonstration, each time in a new random group.
-        layer: attention layer, 0-based; None: the paper's for its models, else 0.42 of the depth.
+        layer: attention layer, 0-based; None: the paper's for its models, else 0.42 of the depth (reference: 11).
         attn_rows: `query_block` (all behind the last demonstration; the code), `query_text_only` (Eq. 6 to the
-        letter) or
-            `last_token`.
+            letter) or `last_token`.
         weight: `attn`, `uniform` (the paper's "w/o attention") or `attn_position_corrected`.
         on_missing: an unparsed answer counts 0 (`zero`), drops its prompt (`drop`), or its query is asked alone
             (`retry_single`).
@@ -123,9 +120,9 @@ class DataWhisperer:
     on_missing: Literal["zero", "drop", "retry_single"] = "zero"
     query_source: Literal["pool", "target"] = "pool"
     max_new_tokens: int | None = None
-    variant: Literal["paper", "reference"] = "paper"
+    variant: Variant = "paper"
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     paper: ClassVar[str] = "Wang et al., ACL 2025, arXiv 2505.12212"
     cost_class: ClassVar[str] = "rounds x (prefill of n_d + n_q rows and n_q generated answers) / n_d a row"
     fixed_share: ClassVar[float | None] = None
@@ -148,6 +145,13 @@ class DataWhisperer:
             needs.add("target")
         return frozenset(needs)
 
+    def check(self, context: Context) -> None:
+        """Raises UserError for a layer, numbers of rows or lengths that don't suit the model or the data."""
+        self._layer(context)
+        self._grouping(context, self._cap(context, self.n_q))
+        if self.variant == "reference":
+            self._reference_pairs(context)
+
     def score(self, context: Context) -> Scores:
         shown = self._prompts_shown(context)
         if self.variant == "reference":
@@ -167,193 +171,193 @@ class DataWhisperer:
             "max_new_tokens": self.max_new_tokens,
             "variant": self.variant,
         }
-        return context.represent("icl_prompts", 1, settings, ("pool", *sorted(self.needs)), lambda: self._show(context))
+        of: list[Part] = ["pool", "icl", *sorted(self.needs - {"task"})]
+        return context.represent("icl_prompts", 2, settings, of, lambda: self._show(context))
 
     def _show(self, context: Context) -> dict[str, np.ndarray]:
+        """Arrays of all prompts, [prompts], [prompts, n_d] or [prompts, n_q].
+
+        Which rows are shown (-1: none), the attention mass on each and its tokens, the number of attending rows, the
+        quality of each answer (0 where it is missing, NaN where nothing was asked), answers parsed, whether the cap cut
+        them; and how many rows are too long to be asked.
+        """
         with context.importing():
             prepare(context.task.metric)
             if self.variant == "reference":
                 import sklearn.model_selection  # noqa: F401
-        source = context.target if self.query_source == "target" else context.pool
-        groups, queries = self._pairing(context, source)
-        prompts = [
-            build_prompt(
-                context.chat,
-                context.task,
-                [context.pool[row] for row in group],
-                [source[row] for row in asked],
-            )
-            for group, asked in zip(groups, queries, strict=True)
-        ]
-        cap = self.max_new_tokens or self._cap(context, source)
-        room = context.chat.max_length - cap
-        kept = [position for position, prompt in enumerate(prompts) if len(prompt.ids) <= room]
-        if not kept:
-            shortest = min(len(prompt.ids) for prompt in prompts)
-            raise UserError(
-                f"selector.n_d={self.n_d}, n_q={self.n_q}: the shortest prompt has {shortest} tokens and {cap} are for "
-                f"the answers, but the model takes {context.chat.max_length}: lower n_d or n_q"
-            )
-        layer = self._layer(context)
+        task, cap = context.task, self._cap(context, self.n_q)
+        layout = self._grouping(context, cap)
+        prompts = self._prompts(context, layout)
+        wanted = [self._wanted(context, one) for one in prompts]
         found = context.scorer.answers(
-            [prompts[position].ids for position in kept],
+            [one.prompt.ids for one in prompts],
             cap,
-            lambda text: is_complete(text, context.task, self.n_q),
-            layer,
-            [self._wanted(context, prompts[position], groups[position]) for position in kept],
+            lambda text: is_complete(with_opening(task, text), task, self.n_q),
+            self._layer(context),
+            wanted,
             "in-context answers",
         )
-        size = (len(groups), self.n_d)
+        texts = [
+            self._parse(task, with_opening(task, answer.text), len(one.asked))
+            for one, answer in zip(prompts, found.answers, strict=True)
+        ]
+        if self.on_missing == "retry_single":
+            self._ask_again(context, prompts, texts)
+        n_b = [len(one.group) for one in prompts]
         shown = {
-            "group": np.full(size, -1),
-            "mass": np.full(size, np.nan),
-            "demo_tokens": np.zeros(size, dtype=np.int64),
-            "rows": np.zeros(len(groups), dtype=np.int64),
-            "quality": np.full((len(groups), self.n_q), np.nan),
-            "parsed": np.zeros(len(groups), dtype=np.int64),
-            "cut": np.zeros(len(groups), dtype=np.bool_),
-            "shown": np.zeros(len(groups), dtype=np.bool_),
+            "group": np.full((len(prompts), self.n_d), -1),
+            "mass": np.full((len(prompts), self.n_d), np.nan),
+            "demo_tokens": np.zeros((len(prompts), self.n_d), dtype=np.int64),
+            "rows": np.array([want.n_rows for want in wanted]),
+            "quality": np.full((len(prompts), self.n_q), np.nan),
+            "parsed": np.array([sum(text is not None for text in of_one) for of_one in texts]),
+            "cut": np.array([not answer.finished for answer in found.answers]),
+            "rows_too_long_to_ask": np.array(len(layout.too_long_to_ask)),
         }
-        for position, group in enumerate(groups):
-            shown["group"][position, : len(group)] = group
-        for position, answer, mass in zip(kept, found.answers, found.mass, strict=True):
-            wanted = self._wanted(context, prompts[position], groups[position])
-            n_b = len(groups[position])
-            shown["mass"][position, :n_b] = mass
-            shown["demo_tokens"][position, :n_b] = [end - start for start, end in wanted.columns]
-            shown["rows"][position] = wanted.n_rows
-            asked = [source[row] for row in queries[position]]
-            demos = [context.pool[row] for row in groups[position]]
-            quality = self._quality(context, answer, demos, asked, cap)
-            shown["quality"][position] = np.nan_to_num(quality)
-            shown["parsed"][position] = int((~np.isnan(quality)).sum())
-            shown["cut"][position] = not answer.finished
-            shown["shown"][position] = True
+        source = self._source(context)
+        for position, (one, want, answers) in enumerate(zip(prompts, wanted, texts, strict=True)):
+            shown["group"][position, : n_b[position]] = one.group
+            shown["mass"][position, : n_b[position]] = found.mass[position]
+            shown["demo_tokens"][position, : n_b[position]] = [end - start for start, end in want.columns]
+            shown["quality"][position, : len(answers)] = [
+                0.0 if text is None else answer_score(task.metric, text, source[row].references)
+                for text, row in zip(answers, one.asked, strict=True)
+            ]
         return shown
 
-    def _pairing(self, context: Context, source: Sequence[Example]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Which rows are shown together, and which rows of `source` are asked behind them."""
+    def _source(self, context: Context) -> Sequence[Example]:
+        """The rows that queries are taken from."""
+        return context.target if self.query_source == "target" else context.pool
+
+    def _grouping(self, context: Context, cap: int) -> Grouping:
+        source = self._source(context)
         from_pool = self.query_source == "pool"
         needed = self.n_q + (min(self.n_d, context.n_rows) if from_pool else 0)
         if len(source) < needed:
             where = "pool" if from_pool else "target set"
-            sizes = f"selector.n_d={self.n_d}, n_q={self.n_q}"
             raise UserError(
-                f"{sizes}: the {where} has {len(source)} rows but a prompt takes {needed}: lower n_d or n_q"
+                f"selector.n_d={self.n_d}, n_q={self.n_q}: the {where} has {len(source)} rows but a prompt takes "
+                f"{needed}: lower n_d or n_q"
             )
-        if self.variant == "reference":
-            return reference.pairing(context.n_rows, len(source), self.n_d, self.n_q, from_pool)
-        groups: list[np.ndarray] = []
-        queries: list[np.ndarray] = []
-        for turn in range(self.rounds):
-            order = np.argsort(context.draw("data_whisperer", "demos", turn))
-            drawn = context.draw if from_pool else context.draw_target
-            query_order = np.argsort(drawn("data_whisperer", "queries", turn))
-            start = 0
-            for group in random_groups(order, self.n_d):
-                outside = group if from_pool else np.empty(0, dtype=np.int64)
-                asked, start = queries_for(outside, query_order, start, self.n_q)
-                groups.append(group)
-                queries.append(asked)
-        return groups, queries
+        return grouping(context.chat, context.task, context.pool, source, self.n_d, self.n_q, cap)
 
-    def _wanted(self, context: Context, prompt: ICLPrompt, group: np.ndarray) -> RowsAndColumns:
-        n = len(prompt.ids)
+    def _prompts(self, context: Context, layout: Grouping) -> list[Shown]:
+        """All prompts, each within the model's length."""
+        if self.variant == "reference":
+            pairs = self._reference_pairs(context)
+            built = [Shown(group, asked, layout.build(group, asked)) for group, asked in pairs]
+            fitting = [one for one in built if len(one.prompt.ids) <= layout.room]
+            if not fitting:
+                raise UserError(
+                    f"selector.n_d={self.n_d}, n_q={self.n_q}, variant=reference: no prompt fits into the "
+                    f"{layout.room} tokens that the answers leave: lower n_d or n_q"
+                )
+            return fitting
+        drawn = context.draw if self.query_source == "pool" else context.draw_target
+        prompts = []
+        for turn in range(self.rounds):
+            order = np.argsort(context.draw("data_whisperer", "demos", turn)).tolist()
+            prompts += layout.cut_up(order, np.argsort(drawn("data_whisperer", "queries", turn)).tolist())
+        return prompts
+
+    def _reference_pairs(self, context: Context) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        from_pool = self.query_source == "pool"
+        return reference.pairing(context.n_rows, len(self._source(context)), self.n_d, self.n_q, from_pool)
+
+    def _wanted(self, context: Context, shown: Shown) -> RowsAndColumns:
+        prompt, n = shown.prompt, len(shown.prompt.ids)
+        if self.variant == "reference":
+            demos = [context.pool[row] for row in shown.group]
+            return reference.shifted_windows(context.chat, context.task, prompt, demos)
         rows: dict[AttentionRows, tuple[Span, ...]] = {
             "query_block": (prompt.query_block,),
             "query_text_only": prompt.queries,
             "last_token": ((n - 1, n),),
         }
-        if self.variant == "reference":
-            demos = [context.pool[row] for row in group]
-            return reference.shifted_windows(context.chat, context.task, prompt, demos)
         return RowsAndColumns(n, rows[self.attn_rows], prompt.demos)
 
     def _layer(self, context: Context) -> int:
-        config = context.scorer.config
-        n_layers = context.scorer.n_layers
-        layer = layer_for(config.model_type, n_layers, config.hidden_size) if self.layer is None else self.layer
-        if not 0 <= layer < n_layers:
-            raise UserError(f"selector.layer={layer}: the model has layers 0 to {n_layers - 1}")
-        return layer
+        config = context.model_config
+        n_layers = config.num_hidden_layers
+        if self.layer is None:
+            return layer_for(config.model_type, n_layers, config.hidden_size, self.variant)
+        if not 0 <= self.layer < n_layers:
+            raise UserError(f"selector.layer={self.layer}: the model has layers 0 to {n_layers - 1}")
+        return self.layer
 
-    def _cap(self, context: Context, source: Sequence[Example]) -> int:
-        lengths = [len(context.chat.ids(row.response)) for row in source]
-        return int(self.n_q * 1.5 * np.quantile(lengths, 0.99)) + 64
+    def _cap(self, context: Context, n_q: int) -> int:
+        """Tokens of the longest generation for n_q answers."""
+        if self.max_new_tokens is not None:
+            return self.max_new_tokens
+        lengths = [len(context.chat.ids(row.response)) for row in self._source(context)]
+        return int(n_q * 1.5 * np.quantile(lengths, 0.99)) + 64
 
-    def _quality(
-        self, context: Context, answer: Answer, demos: Sequence[Example], asked: Sequence[Example], cap: int
-    ) -> np.ndarray:
-        """f of every query, NaN where its answer is missing; [n_q]."""
-        task = context.task
-        if self.variant == "reference":
-            texts = reference.parse(answer.text, task, len(asked))
-        else:
-            texts = answers_by_index(answer.text, task, len(asked))
-        if self.on_missing == "retry_single":
-            texts = [
-                text if text is not None else self._ask_alone(context, demos, row, cap)
-                for text, row in zip(texts, asked, strict=True)
-            ]
-        return np.array(
-            [
-                np.nan if text is None else answer_score(task.metric, text, row.references)
-                for text, row in zip(texts, asked, strict=True)
-            ]
+    def _parse(self, task: Task, text: str, n_q: int) -> list[str | None]:
+        parse = reference.parse if self.variant == "reference" else answers_by_index
+        return parse(text, task, n_q)
+
+    def _ask_again(self, context: Context, prompts: Sequence[Shown], texts: list[list[str | None]]) -> None:
+        """Fill what is missing in `texts`: each such query is asked alone, behind the same demonstrations."""
+        task, source = context.task, self._source(context)
+        missing = [(one, j) for one, found in enumerate(texts) for j, text in enumerate(found) if text is None]
+        alone = [
+            build_prompt(
+                context.chat,
+                task,
+                [context.pool[row] for row in prompts[one].group],
+                [source[prompts[one].asked[j]]],
+            ).ids
+            for one, j in missing
+        ]
+        found = context.scorer.answers(
+            alone,
+            self._cap(context, 1),
+            lambda text: is_complete(with_opening(task, text), task, 1),
+            what="in-context answers, one by one",
         )
-
-    def _ask_alone(self, context: Context, demos: Sequence[Example], query: Example, cap: int) -> str | None:
-        prompt = build_prompt(context.chat, context.task, demos, [query])
-        task = context.task
-        found = context.scorer.answers([prompt.ids], cap, lambda text: is_complete(text, task, 1))
-        return answers_by_index(found.answers[0].text, task, 1)[0]
+        for (one, j), answer in zip(missing, found.answers, strict=True):
+            texts[one][j] = answers_by_index(with_opening(task, answer.text), task, 1)[0]
 
     def _scores_of(self, shown: dict[str, np.ndarray], n_rows: int) -> Scores:
         """Mean contribution of every row over the prompts that it was shown in."""
         present = shown["group"] >= 0
-        used = shown["shown"].copy()
-        if self.on_missing == "drop":
-            used &= shown["parsed"] == self.n_q
+        answered = shown["parsed"] == (~np.isnan(shown["quality"])).sum(axis=1)
+        used = answered if self.on_missing == "drop" else np.ones_like(answered)
         weights = self._weights(shown, present)
         total, count = np.zeros(n_rows), np.zeros(n_rows, dtype=np.int64)
         for position in np.flatnonzero(used):
-            n_b = int(present[position].sum())
-            members = shown["group"][position, :n_b]
-            quality = float(shown["quality"][position].mean())
-            total[members] += contributions(quality, weights[position, :n_b], self.n_d)
+            members = shown["group"][position, present[position]]
+            quality = float(np.nanmean(shown["quality"][position]))
+            total[members] += contributions(quality, weights[position, present[position]], self.n_d)
             count[members] += 1
         values = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-        too_long = f"only in prompts longer than the model takes with n_d={self.n_d}, n_q={self.n_q}"
+        fits = np.isin(np.arange(n_rows), shown["group"])
+        too_long = f"too long for a prompt with n_q={self.n_q} queries"
         dropped = "only in prompts whose answers did not parse"
-        never_shown = np.ones(n_rows, dtype=bool)
-        never_shown[shown["group"][shown["shown"]][present[shown["shown"]]]] = False
-        reasons = tuple(
-            "" if n else (too_long if unshown else dropped) for n, unshown in zip(count, never_shown, strict=True)
-        )
-        return scores(values, values, reasons, notes=_notes(shown, used, self.n_q))
+        reasons = tuple("" if n else (dropped if fitted else too_long) for n, fitted in zip(count, fits, strict=True))
+        notes = {**_notes(shown), "prompts_dropped": int((~used).sum()), "rows_too_long": int((~fits).sum())}
+        return scores(values, values, reasons, notes=notes)
 
     def _weights(self, shown: dict[str, np.ndarray], present: np.ndarray) -> np.ndarray:
+        """w of every prompt, 0 where it has no demonstration, [prompts, n_d]."""
         if self.weight == "uniform":
             return np.asarray(present / present.sum(axis=1, keepdims=True))
         weights = np.zeros(present.shape)
-        for position in np.flatnonzero(shown["shown"]):
-            mask = present[position]
+        for position, mask in enumerate(present):
             weights[position, mask] = demo_weights(
                 shown["mass"][position, mask], shown["demo_tokens"][position, mask], int(shown["rows"][position])
             )
-        if self.weight == "attn_position_corrected":
-            kept = shown["shown"]
-            weights[kept] = position_correction(weights[kept], present[kept])
-        return weights
+        return position_correction(weights, present) if self.weight == "attn_position_corrected" else weights
 
 
-def _notes(shown: dict[str, np.ndarray], used: np.ndarray, n_q: int) -> dict[str, float | int | str]:
-    n_shown = int(shown["shown"].sum())
+def _notes(shown: dict[str, np.ndarray]) -> dict[str, float | int | str]:
+    asked = ~np.isnan(shown["quality"])
     return {
-        "prompts": n_shown,
-        "prompts_too_long": int((~shown["shown"]).sum()),
-        "prompts_dropped": n_shown - int(used.sum()),
+        "prompts": len(asked),
+        "prompts_with_fewer_than_n_d": int((shown["group"] < 0).any(axis=1).sum()),
+        "prompts_with_fewer_than_n_q": int((~asked).any(axis=1).sum()),
         "prompts_cut_at_the_cap": int(shown["cut"].sum()),
-        "answers_parsed_share": float(shown["parsed"].sum() / (n_shown * n_q)),
-        "quality_mean": float(shown["quality"][shown["shown"]].mean()),
+        "rows_too_long_to_ask": int(shown["rows_too_long_to_ask"]),
+        "answers_parsed_share": float(shown["parsed"].sum() / asked.sum()),
+        "quality_mean": float(np.nanmean(shown["quality"])),
     }

@@ -19,10 +19,14 @@ from dwbench.selectors.icl import ICLPrompt, demo_text
 
 FOLD_SEED = 42
 
+LAYER = 11
+"""Attention layer (0-based) of a model that the code's table does not know."""
 
-def pairing(
-    n_rows: int, n_source: int, n_d: int, n_q: int, from_pool: bool
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
+Pair = tuple[tuple[int, ...], tuple[int, ...]]
+"""Positions of the demonstrations of a prompt, and of its queries."""
+
+
+def pairing(n_rows: int, n_source: int, n_d: int, n_q: int, from_pool: bool) -> list[Pair]:
     """Demonstrations in data set order, contiguous; group t is asked query batch t modulo their number.
 
     From the pool: two shuffled folds (seed 42), the demonstrations of one with the queries of the other. From a
@@ -32,23 +36,20 @@ def pairing(
         return _pair_up(np.arange(n_rows), np.arange(n_source), n_d, n_q)
     from sklearn.model_selection import KFold
 
-    groups: list[np.ndarray] = []
-    queries: list[np.ndarray] = []
+    pairs: list[Pair] = []
     for demos, held_out in KFold(2, shuffle=True, random_state=FOLD_SEED).split(np.arange(n_rows)):
-        more_groups, more_queries = _pair_up(demos, held_out, n_d, n_q)
-        groups += more_groups
-        queries += more_queries
-    return groups, queries
+        pairs += _pair_up(demos, held_out, n_d, n_q)
+    return pairs
 
 
-def _pair_up(demos: np.ndarray, queries: np.ndarray, n_d: int, n_q: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    groups = [demos[start : start + n_d] for start in range(0, len(demos), n_d)]
-    asked = [queries[start : start + n_q] for start in range(0, len(queries) - n_q + 1, n_q)]
+def _pair_up(demos: np.ndarray, queries: np.ndarray, n_d: int, n_q: int) -> list[Pair]:
+    groups = [tuple(demos[start : start + n_d].tolist()) for start in range(0, len(demos), n_d)]
+    asked = [tuple(queries[start : start + n_q].tolist()) for start in range(0, len(queries) - n_q + 1, n_q)]
     if not asked:
         raise UserError(
             f"selector.n_q={n_q}, variant=reference: there are only {len(queries)} queries, half of the pool: lower n_q"
         )
-    return groups, [asked[turn % len(asked)] for turn in range(len(groups))]
+    return [(group, asked[turn % len(asked)]) for turn, group in enumerate(groups)]
 
 
 def windows(instruction: int, demos: Sequence[int], all_demos: int, block: int, length: int) -> RowsAndColumns:
@@ -106,7 +107,7 @@ def scores_of(shown: dict[str, np.ndarray], n_rows: int) -> Scores:
     n_q = shown["quality"].shape[1]
     total, count = np.zeros(n_rows, dtype=np.float16), np.zeros(n_rows, dtype=np.int64)
     dropped = 0
-    for position in np.flatnonzero(shown["shown"]):
+    for position in range(len(shown["group"])):
         if shown["parsed"][position] < n_q:
             dropped += 1
             continue
@@ -121,7 +122,7 @@ def scores_of(shown: dict[str, np.ndarray], n_rows: int) -> Scores:
             count[members] += 1
     values = np.where(count > 0, total / np.maximum(count, 1), 0).astype(np.float64)
     notes: dict[str, float | int | str] = {
-        "prompts": int(shown["shown"].sum()),
+        "prompts": len(shown["group"]),
         "prompts_dropped": dropped,
         "rows_never_scored": int((count == 0).sum()),
     }

@@ -1,6 +1,6 @@
 """Longest responses first: the baseline that costs nothing and is hard to beat."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -15,7 +15,12 @@ class LongestResponse:
     Alignment").
 
     Score: response tokens without the end of turn, untruncated; higher is chosen first. No forward pass.
+
+    Attributes:
+        count: `response`, or `total`: the rendered prompt's tokens too.
     """
+
+    count: Literal["response", "total"] = "response"
 
     version: ClassVar[int] = 1
     paper: ClassVar[str] = "Zhao et al. 2024, arXiv 2402.04833"
@@ -24,8 +29,11 @@ class LongestResponse:
 
     @property
     def needs(self) -> frozenset[Need]:
-        return frozenset({"responses", "tokenizer"})
+        return frozenset({"responses", "tokenizer", "task"} if self.count == "total" else {"responses", "tokenizer"})
 
     def score(self, context: Context) -> Scores:
-        lengths = np.array([len(context.chat.ids(row.response)) for row in context.pool], dtype=np.float64)
+        chat = context.chat
+        lengths = np.array([len(chat.ids(row.response)) for row in context.pool], dtype=np.float64)
+        if self.count == "total":
+            lengths += [len(chat.context(context.task, row)) for row in context.pool]
         return scores(lengths, lengths, ("",) * context.n_rows)

@@ -3,18 +3,26 @@
 Both arms score the same response ids: those that fit behind the row's own prompt within the model's `max_length`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from dwbench.models.chat import Pair
-from dwbench.selectors.base import Context
+from dwbench.data.base import Example, Task
+from dwbench.models.chat import Chat, Pair, cut_response
+from dwbench.selectors.base import Checkpoint, Context
 
 VERSION = 1
 
-Arm = Literal["prompt", "header", "bos"]
-"""What stands in front of the response: the row's prompt, the bare header of an answer, or one BOS token."""
+Arm = Literal["prompt", "header", "bos", "none"]
+"""What stands in front of the response: the row's prompt, the bare header of an answer, one BOS token, or nothing.
+
+With nothing in front the response's first token can't be predicted and is not scored.
+"""
+
+Template = Literal["chat", "plain"]
+"""How the prompt is written: by the model's chat template, or as the bare texts of its turns, a line each."""
 
 NO_RESPONSE = "no response token fits behind the prompt within max_length"
 
@@ -44,20 +52,35 @@ class Losses:
         return tuple("" if n > 0 else NO_RESPONSE for n in self.tokens)
 
 
-def response_losses(context: Context, arm: Arm) -> Losses:
-    """The losses of the pool's responses behind `arm`. Needs `responses`, `task` and `scorer`."""
+def response_losses(
+    context: Context, arm: Arm, checkpoint: Checkpoint | None = None, template: Template = "chat"
+) -> Losses:
+    """The losses of the pool's responses behind `arm`, of the scoring model or of a checkpoint of it.
+
+    `template` is that of the row's prompt, which also says how much of the response fits, in all arms. Needs
+    `responses`, `task` and `scorer`, with a checkpoint also `training`.
+    """
     arrays = context.represent(
-        "response_nll", VERSION, {"arm": arm}, ("pool", "responses", "task", "scorer"), lambda: _compute(context, arm)
+        "response_nll",
+        VERSION,
+        {"arm": arm, "checkpoint": checkpoint.ref if checkpoint else None, "template": template},
+        ("pool", "responses", "prompt", "scorer"),
+        lambda: _compute(context, arm, checkpoint, template),
     )
     return Losses(**arrays)
 
 
-def _compute(context: Context, arm: Arm) -> dict[str, np.ndarray]:
+def _compute(context: Context, arm: Arm, checkpoint: Checkpoint | None, template: Template) -> dict[str, np.ndarray]:
     chat = context.chat
-    pairs = [_pair(context, position, arm) for position in range(context.n_rows)]
-    losses = context.scorer.token_nll(pairs, f"response loss ({arm})")
-    end = chat.end_of_turn
-    whole = [pair is not None and pair.response[-1] == end for pair in pairs]
+    pairs = [_pair(context, position, arm, template) for position in range(context.n_rows)]
+    scorer = context.scorer_with(checkpoint) if checkpoint else context.scorer
+    losses = scorer.token_nll(pairs, f"response loss ({arm})")
+    return loss_arrays(pairs, losses, chat.end_of_turn)
+
+
+def loss_arrays(pairs: Sequence[Pair | None], losses: Sequence[np.ndarray], end_of_turn: int) -> dict[str, np.ndarray]:
+    """The arrays of `Losses` from token losses; a response that kept its end-of-turn token ends with it."""
+    whole = [pair is not None and pair.response[-1] == end_of_turn for pair in pairs]
     own = [loss[:-1] if has_end else loss for loss, has_end in zip(losses, whole, strict=True)]
     return {
         "total": np.array([loss.sum() if loss.size else np.nan for loss in own]),
@@ -66,13 +89,26 @@ def _compute(context: Context, arm: Arm) -> dict[str, np.ndarray]:
     }
 
 
-def _pair(context: Context, position: int, arm: Arm) -> Pair | None:
+def _pair(context: Context, position: int, arm: Arm, template: Template) -> Pair | None:
     chat = context.chat
     row = context.pool[position]
-    pair = chat.pair(context.task, row)
+    pair = chat.pair(context.task, row) if template == "chat" else plain_pair(chat, context.task, row)
     if pair is None or pair.response == (chat.end_of_turn,):
         return None
     if arm == "prompt":
         return pair
+    if arm == "none":
+        return Pair(pair.response[:1], pair.response[1:]) if len(pair.response) > 1 else None
     front = chat.answer_header() if arm == "header" else chat.single_token()
     return Pair(front, pair.response[: chat.max_length - len(front)])
+
+
+def plain_pair(chat: Chat, task: Task, row: Example) -> Pair | None:
+    """The texts of the row's turns, a line each, and its response within `max_length`; None where nothing of it fits.
+
+    Special tokens are those that the tokenizer puts in front of any text.
+    """
+    text = "".join(f"{content}\n" for _, content in task.turns(row))
+    context = tuple(chat.tokenizer(text)["input_ids"])
+    response = cut_response(len(context), chat.response(row), chat.max_length)
+    return Pair(context, response) if response else None

@@ -1,13 +1,16 @@
-"""Perplexity of the response given the prompt: the lowest, the middle or the highest."""
+"""Perplexity of the response given the prompt, or of the whole row: the lowest, the middle or the highest."""
 
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from dwbench.component import component
+from dwbench.models.chat import Pair
 from dwbench.rules.ranking import Scores, scores
 from dwbench.selectors.base import Context, Need
-from dwbench.selectors.losses import response_losses
+from dwbench.selectors.losses import Losses, loss_arrays, response_losses
+
+TEXT_VERSION = 1
 
 
 def preference(perplexity: np.ndarray, which: Literal["low", "mid", "high"]) -> np.ndarray:
@@ -29,10 +32,13 @@ class Perplexity:
 
     Attributes:
         which: `low`, `mid` or `high`.
+        text: `response`, or `full`: PPL(Q, A), over the tokens of prompt (with the template's own) and response but for
+            the first one, which has nothing in front of it.
         score_eos: whether the end-of-turn token counts as a response token, as it does in tuning.
     """
 
     which: Literal["low", "mid", "high"]
+    text: Literal["response", "full"] = "response"
     score_eos: bool = True
 
     version: ClassVar[int] = 1
@@ -45,6 +51,27 @@ class Perplexity:
         return frozenset({"responses", "task", "scorer"})
 
     def score(self, context: Context) -> Scores:
-        losses = response_losses(context, "prompt")
+        losses = response_losses(context, "prompt") if self.text == "response" else text_losses(context)
         perplexity = np.exp(losses.mean(self.score_eos))
         return scores(perplexity, preference(perplexity, self.which), losses.reasons())
+
+
+def text_losses(context: Context) -> Losses:
+    """Losses of prompt and response together, of all their tokens but the first; the rows of `response_losses`.
+
+    A stored stage. Needs `responses`, `task` and `scorer`.
+    """
+
+    def compute() -> dict[str, np.ndarray]:
+        end = context.chat.end_of_turn
+        pairs = [context.chat.pair(context.task, row) for row in context.pool]
+        texts = [None if pair is None or pair.response == (end,) else _behind_its_first_token(pair) for pair in pairs]
+        return loss_arrays(texts, context.scorer.token_nll(texts, "text loss"), end)
+
+    arrays = context.represent("text_nll", TEXT_VERSION, {}, ("pool", "responses", "prompt", "scorer"), compute)
+    return Losses(**arrays)
+
+
+def _behind_its_first_token(pair: Pair) -> Pair:
+    first, *others = pair.context
+    return Pair((first,), (*others, *pair.response))

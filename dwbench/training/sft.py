@@ -1,14 +1,16 @@
 """LoRA fine-tuning by TRL's SFTTrainer, on token ids that are made here and checked before the first step."""
 
+import dataclasses
 import json
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from dwbench import seeds
-from dwbench.component import component
+from dwbench.component import component, identity
+from dwbench.data.base import Task
 from dwbench.errors import UserError
 from dwbench.models.chat import Pair
 from dwbench.models.flop import Shape
@@ -16,6 +18,8 @@ from dwbench.models.loading import load_model, load_tokenizer
 from dwbench.models.spec import LM
 from dwbench.rng import preserved_rng
 from dwbench.store import Bench, write_json
+
+TRAIN_VERSION = 1
 
 LEARNING_RATES = {"llama": 1e-4, "qwen2": 1e-5, "mistral": 1e-5}
 """Data Whisperer's, by transformers' `model_type`."""
@@ -44,7 +48,8 @@ class LoraSFT:
         warmup_ratio: share of the steps with a rising learning rate.
         weight_decay: AdamW's.
         max_grad_norm: gradients are clipped to it; 0: not clipped.
-        activation_checkpointing: recompute activations in the backward pass: less memory, more time.
+        activation_checkpointing: recompute activations in the backward pass: less memory, more time. LLaMA-Factory,
+            by which the paper tunes, does so unless told otherwise.
     """
 
     r: int = 8
@@ -58,7 +63,7 @@ class LoraSFT:
     warmup_ratio: float = 0.1
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
-    activation_checkpointing: bool = False
+    activation_checkpointing: bool = True
 
     def __post_init__(self) -> None:
         for name in ("r", "alpha", "epochs", "batch_size", "micro_batch_size", "learning_rate"):
@@ -97,6 +102,23 @@ class LoraSFT:
             )
 
 
+def train_identity(lm: LM, config: LoraSFT, task: Task, uids: Iterable[str], seed: int) -> dict[str, Any]:
+    """Plain data that determines an adapter: the set of rows, not who chose them."""
+    return {
+        "version": TRAIN_VERSION,
+        "model": identity(lm),
+        "train": identity(config),
+        "prompt": task.prompt_identity(),
+        "rows": sorted(uids),
+        "seed": seed,
+    }
+
+
+def adapter_folder(folder: Path, epoch: int | None = None) -> Path:
+    """Where `tune` leaves the adapter in the stage's folder: the last one, or the one after an epoch, from 1."""
+    return folder / ("adapter" if epoch is None else f"adapter-{epoch}")
+
+
 def full_tuning(shape: Shape, pairs: Sequence[Pair], config: LoraSFT) -> dict[str, float]:
     """What tuning on all of `pairs` takes: `tokens` that pass over all epochs, and model `flop`."""
     lengths = [pair.length for pair in pairs]
@@ -105,12 +127,23 @@ def full_tuning(shape: Shape, pairs: Sequence[Pair], config: LoraSFT) -> dict[st
     return {"tokens": config.epochs * sum(lengths), "flop": flop}
 
 
-def tune(bench: Bench, lm: LM, pairs: Sequence[Pair], config: LoraSFT, seed: int, folder: Path) -> None:
+def tune(
+    bench: Bench,
+    lm: LM,
+    pairs: Sequence[Pair],
+    config: LoraSFT,
+    seed: int,
+    folder: Path,
+    kept_epochs: int | None = None,
+) -> None:
     """Tune `lm` on `pairs`, inside an open stage, and write into `folder`:
 
     - `adapter/`: PEFT's safetensors and configuration;
     - `training.json`: rows, epochs, steps, tokens (over all epochs), supervised_tokens (an epoch), learning_rate,
       and loss as [[step, mean over the step's supervised tokens in nats], ...].
+
+    With `kept_epochs` training ends after so many epochs of a schedule that is made for `config.epochs`, and each of
+    them leaves its `adapter-EPOCH/` in place of `adapter/`.
 
     The same arguments give the same bytes on one CPU. Global random state is left as it was.
 
@@ -130,20 +163,25 @@ def tune(bench: Bench, lm: LM, pairs: Sequence[Pair], config: LoraSFT, seed: int
             rate = config.rate_for(model.config.model_type)
             trainer = _trainer(lm, model, pairs, config, rate, seeds.derive(seed, "train"), scratch)
             _check_labels(trainer, pairs)
-        with bench.progress.track("tuning", config.steps(len(pairs))) as advance:
+            if kept_epochs is not None:
+                _keep_epochs(trainer, kept_epochs, lambda epoch: _save_adapter(trainer, lm, folder, epoch))
+        epochs = kept_epochs or config.epochs
+        done = dataclasses.replace(config, epochs=epochs)
+        with bench.progress.track("tuning", done.steps(len(pairs))) as advance:
             loss = _train(trainer, advance)
-        whole = full_tuning(shape, pairs, config)
+        whole = full_tuning(shape, pairs, done)
         bench.meter.count(
             forward_tokens=int(whole["tokens"]),
             backward_tokens=int(whole["tokens"]),
-            forward_calls=config.epochs * len(pairs),
-            backward_calls=config.epochs * len(pairs),
+            forward_calls=epochs * len(pairs),
+            backward_calls=epochs * len(pairs),
             flop=whole["flop"],
         )
-        _save_adapter(trainer.model, lm.name, folder / "adapter")
+        if kept_epochs is None:
+            _save_adapter(trainer, lm, folder)
     training = {
         "rows": len(pairs),
-        "epochs": config.epochs,
+        "epochs": epochs,
         "steps": len(loss),
         "tokens": whole["tokens"],
         "supervised_tokens": sum(len(pair.response) for pair in pairs),
@@ -276,12 +314,27 @@ def _train(trainer: Any, advance: Callable[[int], None]) -> list[list[float]]:
     return loss
 
 
-def _save_adapter(model: Any, name: str, folder: Path) -> None:
+def _keep_epochs(trainer: Any, last: int, save: Callable[[int], None]) -> None:
+    """Call `save` after every epoch and end the training after epoch `last`."""
+    from transformers import TrainerCallback
+
+    class Keep(TrainerCallback):
+        # The signature is transformers'.
+        def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            epoch = round(state.epoch)
+            save(epoch)
+            control.should_training_stop = epoch >= last
+
+    trainer.add_callback(Keep())
+
+
+def _save_adapter(trainer: Any, lm: LM, folder: Path, epoch: int | None = None) -> None:
+    folder = adapter_folder(folder, epoch)
     # Told not to save embeddings, PEFT does not look on the hub for the base model's configuration.
-    model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    trainer.model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = name  # not where it lies on this machine
+    config["base_model_name_or_path"] = lm.name  # not where it lies on this machine
     config["target_modules"] = sorted(config["target_modules"])  # a set: its order differs between processes
     write_json(path, config)

@@ -61,9 +61,11 @@ def test_ids_are_the_rows_own_where_all_have_one() -> None:
     assert [row.id for row in raw(a, {**b, "id": None})] == ["0", "1"]
     with pytest.raises(UserError, match=r"^f:1: its id is a number: give a text or a whole number"):
         raw({**a, "id": 1.5})
+    with pytest.raises(UserError, match=r"^f:2: its id has half a surrogate pair"):
+        raw(a, {**b, "id": "\ud83d"})
 
 
-HOW = "name the columns by input_column=... and response_column=..."
+HOW = "name the columns by dataset.input_column=... and dataset.response_column=..."
 
 
 @pytest.mark.parametrize(

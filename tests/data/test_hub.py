@@ -1,10 +1,16 @@
-"""The hub is not reached here: its client is replaced, or its cache is made by hand."""
+"""The hub is not reached here: its client is replaced, its cache is made by hand, or it is our own on this machine."""
 
+import json
+import os
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fake_hub import Hub
 
 from dwbench.data import hub
 from dwbench.data.hub import load_hub
@@ -12,6 +18,13 @@ from dwbench.data.sources import read_source
 from dwbench.errors import UserError
 
 COMMIT, OTHER = "a" * 40, "b" * 40
+
+
+@pytest.fixture(autouse=True)
+def forgetful() -> Iterator[None]:
+    """What a revision stands for is remembered by a process, and these tests are one."""
+    yield
+    hub._commit.cache_clear()
 
 
 @pytest.fixture
@@ -120,3 +133,36 @@ def test_a_missing_file_is_no_hub_name(tmp_path: Path, monkeypatch: pytest.Monke
     for source in ("data/pool", "nowhere/pool.jsonl", "./pool"):
         with pytest.raises(UserError, match="no such file"):
             read_source(source, "train", "main")
+
+
+TELL = """
+import json
+from dwbench.data.hub import load_hub
+loads = [load_hub("us/mine", None, "main") for _ in range(2)]
+print(json.dumps([[each.note, [fields["answer"] for _, fields in each.split("train")]] for each in loads]))
+"""
+
+
+def test_a_hub_that_answers(tmp_path: Path) -> None:
+    for commit, answers in ((COMMIT, "ab"), (OTHER, "c")):
+        (tmp_path / commit).mkdir()
+        lines = [json.dumps({"question": "?", "answer": answer}) + "\n" for answer in answers]
+        (tmp_path / commit / "train.jsonl").write_text("".join(lines))
+    served = Hub("datasets", {commit: tmp_path / commit for commit in (COMMIT, OTHER)}, main=COMMIT)
+
+    def tell(offline: str = "") -> list[list[object]]:
+        ours = {"HF_ENDPOINT": served.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": offline}
+        done = subprocess.run(
+            [sys.executable, "-c", TELL], env={**os.environ, **ours}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return list(json.loads(done.stdout))
+
+    try:
+        assert tell() == [[f"us/mine at commit {COMMIT}", ["a", "b"]]] * 2
+        assert served.asked.count("GET /api/datasets/us/mine/revision/main") == 1
+        served.main = OTHER
+        assert tell(offline="1") == [[f"us/mine at commit {COMMIT}", ["a", "b"]]] * 2
+        assert tell() == [[f"us/mine at commit {OTHER}", ["c"]]] * 2
+    finally:
+        served.close()

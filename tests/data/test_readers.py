@@ -1,7 +1,9 @@
 import csv
 import io
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,9 @@ def test_rows_come_with_their_lines(
         ("p.csv", "a,b\n", "p.csv: holds no rows"),
         ("p.csv", "a,b\n1,2\n1,2,3\n", "p.csv:3: 3 cells but 2 columns: quote cells that hold commas"),
         ("p.csv", "a,a\n1,2\n", "p.csv:1: column 'a' is there twice: rename one of them"),
+        ("p.csv", "a, a\n1,2\n", "p.csv:1: column 'a' is there twice: rename one of them"),
+        ("p.csv", "a;b\n1;2,3\n", "p.csv:1: ';' separates the columns: save the file with commas"),
+        ("p.csv", "\na\tb\n1\t2\n", "p.csv:2: '\\t' separates the columns: save the file with commas"),
         ("p.csv", 'a,b\n1,2\n1,"2', "p.csv:3: malformed CSV (unexpected end of data)"),
         ("p.parquet", "no parquet", "p.parquet: is no readable Parquet file"),
         ("p.txt", "x", "p.txt: unknown format '.txt': give a file ending in .jsonl, .json, .csv, .parquet"),
@@ -137,7 +142,7 @@ def test_an_output_that_can_not_work_is_refused_first(tmp_path: Path) -> None:
     source = write(tmp_path, "p.jsonl", '{"a": 1}\n')
     for out, message in [
         ("x.csv", r"x\.csv: rows are written as they were, so its name must end in \.jsonl"),
-        ("no/x.jsonl", "there is no folder .*/no: create it first"),
+        ("no/x.jsonl", "there is no folder .*/no: name a file in a folder that exists"),
         ("p.jsonl", "is the pool itself"),
     ]:
         with pytest.raises(UserError, match=message):
@@ -159,6 +164,31 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         write_rows(source, [0], out)
     assert out.read_text() == "old"
     assert sorted(item.name for item in tmp_path.iterdir()) == ["out.jsonl", "p.jsonl"]
+
+
+def test_spaces_behind_commas(tmp_path: Path) -> None:
+    spaced = write(tmp_path, "p.csv", 'a, b\n1, "x, ""y"""\n2, z \n')
+    assert [fields for _, fields in read_rows(spaced)] == [{"a": "1", "b": 'x, "y"'}, {"a": "2", "b": "z "}]
+    write_rows(spaced, [0], tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text() == 'a, b\n1, "x, ""y"""\n'
+    plain = write(tmp_path, "q.csv", '"a, b",c\n1, x\n')  # a comma in a name is no such habit
+    assert [fields for _, fields in read_rows(plain)] == [{"a, b": "1", "c": " x"}]
+
+
+def test_a_long_cell(tmp_path: Path) -> None:
+    path = write(tmp_path, "p.csv", "a,b\n1," + "x" * 200_000 + "\n")
+    ((_, fields),) = read_rows(path)
+    assert len(fields["b"]) == 200_000
+
+
+def test_a_stream_is_written_to(tmp_path: Path) -> None:
+    source, pipe = write(tmp_path, "p.jsonl", '{"a": 1}\n{"a": 2}\n'), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True)
+    check_output(source, pipe)
+    write_rows(source, [1], pipe)
+    assert reader.communicate(timeout=10)[0] == '{"a": 2}\n'
+    assert pipe.is_fifo()
 
 
 def test_rows_without_a_file_are_written_as_json_lines(tmp_path: Path) -> None:

@@ -224,3 +224,39 @@ def test_short(number: float | None, told: str) -> None:
 
 def test_arrows() -> None:
     assert [arrow(name) for name in ("nll", "rouge_l", "exact_match_strict", "odd")] == ["↓", "↑", "↑", ""]
+
+
+def apart(record: Record, field: str, values: dict[str, list[str]]) -> Record:
+    """The record as of a run whose stages differ in `field`."""
+    return Record(record.path, {**record.data, "environments_differ": {field: values}})
+
+
+def test_a_run_whose_own_stages_differ_is_refused_and_named() -> None:
+    odd = apart(made("ifd"), "packages.torch", {"selection": ["2.12.0"], "training": ["2.13.0"]})
+    for records in ([odd], [odd, made("random")]):
+        with pytest.raises(UserError, match=r"torch 2\.12\.0 and 2\.13\.0 in one run \(1 record\)"):
+            table(records)
+    assert "Mixed environments: torch 2.12.0 and 2.13.0 in one run" in render(table([odd], allow_mixed=True))
+
+
+def test_a_commit_that_differs_within_a_run_does_not_count() -> None:
+    assert table([apart(made("ifd"), "commit", {"selection": ["a"], "training": ["b"]})]).mixed == ""
+
+
+def test_str_in_seconds_needs_one_machine() -> None:
+    cpu = "hardware.cpu"
+    full = made("full", train_seconds=200.0)
+    ifd = made("ifd", select=(40.0, 1e15))
+    selected_elsewhere = apart(ifd, cpu, {"selection": ["B"], "training": ["Test CPU"], "evaluation": ["Test CPU"]})
+    assert ratios([selected_elsewhere, full])[0] == Ratio(None, 0.2, estimated=False)
+    evaluated_elsewhere = apart(ifd, cpu, {"selection": ["Test CPU"], "training": ["Test CPU"], "evaluation": ["B"]})
+    assert ratios([evaluated_elsewhere, full])[0] == Ratio(0.2, 0.2, estimated=False)
+    tuned_elsewhere = apart(full, cpu, {"training": ["B"], "evaluation": ["Test CPU"]})
+    assert ratios([ifd, tuned_elsewhere])[0].estimated
+
+
+def test_a_reference_tuned_with_other_versions_does_not_measure() -> None:
+    full = made("full", train_seconds=200.0, experiment="other")
+    older = apart(full, "packages.torch", {"training": ["2.12.0"], "evaluation": ["2.13.0"]})
+    assert table([made("ifd")], reference=[older]).sections[0].rows[0].ratio.estimated
+    assert not table([made("ifd")], reference=[full]).sections[0].rows[0].ratio.estimated

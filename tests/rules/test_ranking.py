@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dwbench import seeds
-from dwbench.rules.ranking import Scores, rank, scores
+from dwbench.rules.ranking import Scores, places, rank, scores
 
 NAN = float("nan")
 
@@ -75,3 +75,14 @@ def test_choices_are_nested_and_follow_the_rows(values: list[float], random: obj
     valid = preference[~np.isnan(preference)]
     assert not np.isnan(preference[: len(valid)]).any()
     assert (np.diff(valid) <= 0).all()
+
+
+def test_places_share_ties_and_leave_out_what_is_invalid() -> None:
+    found = Scores(
+        values=np.zeros(6),
+        preference=np.array([1.0, 3.0, 3.0, np.nan, 9.0, 1.0]),
+        tier=np.array([0, 0, 0, 0, 1, 0]),
+        reasons=("", "", "", "empty", "", ""),
+        notes={},
+    )
+    np.testing.assert_array_equal(places(found), [3.5, 1.5, 1.5, np.nan, 5.0, 3.5])

@@ -1,6 +1,10 @@
 """A small pool with what real data hold, shared by the tests of selectors."""
 
 from dwbench.data.base import Example, RawRow, Splits, Task, number_rows
+from dwbench.models.encoder import Encoder
+from dwbench.models.spec import LM
+from dwbench.selectors.base import Material
+from dwbench.training.sft import LoraSFT
 
 TASK = Task(
     name="towns",
@@ -44,3 +48,14 @@ def splits() -> Splits:
     """12 rows to choose from (0 and 3 are the same), 3 target rows, 1 test row."""
     target = (("The rink is open.", "Rink open"), ("The post is late.", "Post late"), ("It rains.", "Rain"))
     return Splits(pool=examples(_POOL), target=examples(target), test=examples((("It snows.", "Snow"),)))
+
+
+NO_ENCODER = Encoder(name="none", source="none")
+
+TRAINING = LoraSFT(r=2, epochs=1, batch_size=2, learning_rate=1e-3, warmup_ratio=0.0)
+"""How a method tunes the scorer in these tests."""
+
+
+def material(lm: LM, data: Splits | None = None, seed: int = 0, encoder: Encoder = NO_ENCODER) -> Material:
+    """The rows above, or other ones, with a scorer."""
+    return Material(data or splits(), TASK, lm, encoder, TRAINING, seed)

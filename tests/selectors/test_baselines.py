@@ -5,10 +5,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from rows import TASK, examples, splits
+from rows import examples, material, splits
 
 from dwbench.component import key_of
-from dwbench.contract import Trial
+from dwbench.contract import Trial, check_selector, trial_with
 from dwbench.data.base import Splits
 from dwbench.errors import UndeclaredNeedError
 from dwbench.models.spec import LM
@@ -25,24 +25,37 @@ from dwbench.store import Bench, Store
 
 def test_longest_response_first(tiny_lm: LM, models: LoadedModels) -> None:
     pool = examples((("A long question, longer than all answers?", "one"), ("b", "one two three"), ("c", "one two")))
-    found = Trial(LongestResponse(), tiny_lm, Splits(pool=pool, target=(), test=()), TASK, models).score()
+    found = Trial(LongestResponse(), material(tiny_lm, Splits(pool=pool, target=(), test=())), models).score()
     assert found.choose(3, 0) == ["1", "2", "0"]
     assert dict(zip(found.ids, found.scores.values, strict=True)) == {"0": 1, "1": 3, "2": 2}
 
 
+def test_longest_total_counts_the_prompt_too(tiny_lm: LM, models: LoadedModels) -> None:
+    pool = examples((("A long question, longer than all answers?", "one"), ("b", "one two three"), ("c", "one two")))
+    trial = Trial(LongestResponse(count="total"), material(tiny_lm, Splits(pool=pool, target=(), test=())), models)
+    found = trial.score()
+    assert found.choose(3, 0) == ["0", "1", "2"]
+    chat = models.chat(tiny_lm)
+    for id, value in zip(found.ids, found.scores.values, strict=True):
+        row = pool[int(id)]
+        assert value == len(chat.ids(chat.text(trial.material.task.turns(row)))) + len(chat.ids(row.response))
+    assert LongestResponse().needs == {"responses", "tokenizer"}
+    check_selector(LongestResponse(count="total"), material(tiny_lm), models)
+
+
 def test_random_differs_by_seed_and_not_by_pool(tiny_lm: LM, models: LoadedModels) -> None:
-    trial = Trial(Random(), tiny_lm, splits(), TASK, models)
+    trial = Trial(Random(), material(tiny_lm), models)
     first = trial.score()
-    assert first.choose(12, 0) != dataclasses.replace(trial, seed=1).score().choose(12, 0)
+    assert first.choose(12, 0) != trial_with(trial, seed=1).score().choose(12, 0)
     # Without a row that was not chosen, the others keep their order.
     fewer = dataclasses.replace(splits(), pool=splits().pool[1:])
-    less = dataclasses.replace(trial, splits=fewer).score()
+    less = trial_with(trial, splits=fewer).score()
     assert less.choose(11, 0) == [id for id in first.choose(12, 0) if id != "0"]
 
 
 def context(selector: Selector, lm: LM, seed: int = 0) -> Context:
     bench = Bench(Store(Path(tempfile.gettempdir()) / "unused"))
-    return Context(selector.needs, bench, splits(), TASK, lm, seed, LoadedModels())
+    return Context(selector.needs, bench, material(lm, seed=seed), LoadedModels())
 
 
 EMBEDDED = LM(name="any", source="embedded", dtype="float32", device="cpu")
@@ -52,8 +65,8 @@ EMBEDDED = LM(name="any", source="embedded", dtype="float32", device="cpu")
     ("selector", "key"),
     [
         (Random(), "d4096936cc2bd2e5a2db"),
-        (IFD(), "5e1049d7173a9e6638ae"),
-        (DataWhisperer(), "d70c0c16aaa0588cf34d"),
+        (IFD(), "d8011be5dac4de166b0b"),
+        (DataWhisperer(), "1bb4aea77a5783fdbfbb"),
     ],
 )
 def test_keys_do_not_change_silently(selector: Selector, key: str) -> None:

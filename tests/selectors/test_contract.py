@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from rows import TASK, TOO_LONG, splits
+from rows import TOO_LONG, material
 
 from dwbench.component import component
 from dwbench.contract import Trial, check_selector
@@ -49,18 +49,17 @@ SELECTORS: dict[str, Selector] = {
 
 @pytest.mark.parametrize("name", SELECTORS)
 def test_keeps_the_contract(name: str, tiny_lm: LM, models: LoadedModels) -> None:
-    check_selector(SELECTORS[name], tiny_lm, splits(), TASK, models)
+    check_selector(SELECTORS[name], material(tiny_lm), models)
 
 
 @pytest.mark.parametrize("name", ["low_ppl", "mid_ppl", "high_ppl", "ifd", "data_whisperer_retry"])
 def test_a_row_that_does_not_fit_is_invalid(name: str, tiny_lm: LM, models: LoadedModels) -> None:
-    found = Trial(SELECTORS[name], tiny_lm, splits(), TASK, models).score()
+    found = Trial(SELECTORS[name], material(tiny_lm), models).score()
     invalid = [id for id, bad in zip(found.ids, np.isnan(found.scores.preference), strict=True) if bad]
     assert TOO_LONG in invalid
     assert found.choose(12, 0)[-len(invalid) :] != []
     assert set(found.choose(12, 0)[-len(invalid) :]) == set(invalid)
-    if not name.startswith("data_whisperer"):  # there it takes its neighbours in the prompt with it
-        assert invalid == [TOO_LONG]
+    assert invalid == [TOO_LONG]
 
 
 @component
@@ -105,10 +104,10 @@ class Broken:
 def test_breaches_are_caught(how: str, message: str, tiny_lm: LM, models: LoadedModels) -> None:
     Broken.calls = iter(range(100))
     with pytest.raises(Exception, match=message):
-        check_selector(Broken(how=how), tiny_lm, splits(), TASK, models)
-    check_selector(Broken(how=""), tiny_lm, splits(), TASK, models)
+        check_selector(Broken(how=how), material(tiny_lm), models)
+    check_selector(Broken(how=""), material(tiny_lm), models)
 
 
 def test_half_precision_is_refused(tiny_lm: LM) -> None:
     with pytest.raises(AssertionError, match="float32"):
-        check_selector(Random(), dataclasses.replace(tiny_lm, dtype="bfloat16"), splits(), TASK)
+        check_selector(Random(), material(dataclasses.replace(tiny_lm, dtype="bfloat16")))

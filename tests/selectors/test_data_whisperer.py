@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rows import TASK, TOO_LONG, splits
+from rows import TASK, TOO_LONG, examples, material, splits
 
 from dwbench.contract import Trial
 from dwbench.cost import Cost
@@ -31,8 +31,6 @@ from dwbench.selectors.data_whisperer import (
     demo_weights,
     layer_for,
     position_correction,
-    queries_for,
-    random_groups,
 )
 from dwbench.store import Bench, Store
 
@@ -55,31 +53,21 @@ def test_even_attention_gives_even_weights() -> None:
     np.testing.assert_allclose(demo_weights(np.array([3.0, 6.0, 1.5]), [20, 40, 10], 7), [1 / 3] * 3)
 
 
-def test_position_correction_takes_out_what_all_prompts_share() -> None:
-    weights = np.array([[0.1, 0.3, 0.6], [0.1, 0.3, 0.6], [0.4, 0.6, 0.0]])
-    present = np.array([[True] * 3, [True] * 3, [True, True, False]])
+def test_position_correction_takes_out_what_prompts_of_a_size_share() -> None:
+    weights = np.array([[0.1, 0.3, 0.6], [0.1, 0.3, 0.6], [0.4, 0.3, 0.3], [0.4, 0.6, 0.0], [0.2, 0.8, 0.0]])
+    present = weights > 0
     found = position_correction(weights, present)
     np.testing.assert_allclose(found.sum(axis=1), 1)
-    np.testing.assert_allclose(found[0] / found[0].sum(), np.array([0.5, 0.75, 1]) / 2.25)
-    assert found[2, 2] == 0
-    np.testing.assert_allclose(found[2, :2], np.array([2, 1.5]) / 3.5)
+    # Means .2, .3 and .5 of the full ones; .3 and .7 of the short ones.
+    np.testing.assert_allclose(found[0], np.array([0.5, 1, 1.2]) / 2.7)
+    np.testing.assert_allclose(found[2], np.array([2, 1, 0.6]) / 3.6)
+    np.testing.assert_allclose(found[3], [4 / 3 / (4 / 3 + 6 / 7), 6 / 7 / (4 / 3 + 6 / 7), 0])
+    assert (found[~present] == 0).all()
 
 
-@pytest.mark.parametrize(("n", "n_d", "n_q"), [(11, 3, 2), (10, 5, 5), (7, 3, 4), (12, 5, 7)])
-def test_groups_hold_every_row_once_and_never_their_queries(n: int, n_d: int, n_q: int) -> None:
-    order = np.random.default_rng(n).permutation(n)
-    groups = random_groups(order, n_d)
-    assert sorted(np.concatenate(groups)) == list(range(n))
-    assert {len(group) for group in groups[:-1]} == {n_d}
-    start = 0
-    asked_of_all = []
-    for group in groups:
-        asked, start = queries_for(group, order[::-1], start, n_q)
-        assert len(set(asked.tolist())) == n_q
-        assert not set(asked.tolist()) & set(group.tolist())
-        asked_of_all += asked.tolist()
-    if len(asked_of_all) >= 2 * n:
-        assert set(asked_of_all) == set(range(n))
+def test_position_correction_leaves_the_only_prompt_of_a_size_alone() -> None:
+    weights = np.array([[0.1, 0.3, 0.6], [0.3, 0.3, 0.4], [0.2, 0.8, 0.0]])
+    np.testing.assert_array_equal(position_correction(weights, weights > 0)[2], weights[2])
 
 
 @pytest.mark.parametrize(
@@ -99,6 +87,13 @@ def test_layers(architecture: tuple[str, int, int], layer: int) -> None:
     assert layer_for(*architecture) == layer
 
 
+@pytest.mark.parametrize(
+    ("architecture", "layer"), [(("qwen2", 28, 3584), 16), (("llama", 30, 576), 11), (("o", 2, 9), 1)]
+)
+def test_layers_of_the_reference(architecture: tuple[str, int, int], layer: int) -> None:
+    assert layer_for(*architecture, variant="reference") == layer
+
+
 ANSWERS = "Headline 1: Library shut on Monday late\nHeadline 2: Pool late\n"
 
 
@@ -110,8 +105,7 @@ class Oracle:
     answer: Callable[[str], str]
     prompts: list[str] = dataclasses.field(default_factory=list)
     layers: list[int | None] = dataclasses.field(default_factory=list)
-    n_layers: int = 30
-    config: Any = dataclasses.field(default_factory=lambda: SimpleNamespace(model_type="llama", hidden_size=576))
+    stops: list[Callable[[str], bool]] = dataclasses.field(default_factory=list)
 
     def answers(
         self,
@@ -125,6 +119,7 @@ class Oracle:
         texts = [self.chat.tokenizer.decode(ids) for ids in prompts]
         self.prompts += texts
         self.layers.append(layer)
+        self.stops.append(is_complete)
         mass = [np.array([float(end) for _, end in want.columns]) * want.n_rows for want in wanted]
         return Answers([Answer(self.answer(text), 5, True) for text in texts], mass)
 
@@ -136,8 +131,14 @@ class OracleModels:
     def chat(self, lm: LM) -> Chat:
         return self.oracle.chat
 
-    def scorer(self, lm: LM, bench: Bench) -> Any:
+    def config(self, lm: LM) -> Any:
+        return SimpleNamespace(model_type="llama", num_hidden_layers=30, hidden_size=576)
+
+    def scorer(self, lm: LM, bench: Bench, adapter: Path | None = None) -> Any:
         return self.oracle
+
+    def embedder(self, encoder: Any, bench: Bench) -> Any:
+        raise AssertionError("not declared")
 
 
 @pytest.fixture
@@ -157,9 +158,16 @@ def scored(
     found: list[Any] = []
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Store(Path(folder)))
-        context = Context(selector.needs, bench, data or eleven(), TASK, lm, 0, OracleModels(oracle))
+        context = Context(selector.needs, bench, material(lm, data or eleven()), OracleModels(oracle))
         bench.stage("score", {}, lambda _: found.extend([selector.score(context), selector._prompts_shown(context)]))
     return found[0], found[1]
+
+
+def check(selector: DataWhisperer, oracle: Oracle, lm: LM, data: Splits | None = None) -> None:
+    """The check before anything is computed."""
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Store(Path(folder)))
+        selector.check(Context(selector.needs, bench, material(lm, data or eleven()), OracleModels(oracle)))
 
 
 def test_shares_of_a_prompt_add_up_to_its_quality(oracle: Oracle, tiny_lm: LM) -> None:
@@ -230,15 +238,67 @@ def test_missing_answers(oracle: Oracle, tiny_lm: LM) -> None:
     assert retry.values.sum() > zero.values.sum()
 
 
-def test_prompts_that_do_not_fit_are_left_out(oracle: Oracle, tiny_lm: LM) -> None:
-    result, shown = scored(DataWhisperer(n_d=3, n_q=2, max_new_tokens=16), oracle, tiny_lm, splits())
-    assert 0 < result.notes["prompts_too_long"] < 4
-    assert np.isnan(result.values).sum() == (shown["group"][~shown["shown"]] >= 0).sum()
-    assert {reason for reason in result.reasons if reason} == {
-        "only in prompts longer than the model takes with n_d=3, n_q=2"
-    }
-    with pytest.raises(UserError, match="lower n_d or n_q"):
-        scored(DataWhisperer(n_d=3, n_q=2, max_new_tokens=500), oracle, tiny_lm)
+@pytest.mark.parametrize("source", ["pool", "target"])
+def test_an_over_long_row_does_not_spoil_its_group(source: str, oracle: Oracle, tiny_lm: LM) -> None:
+    selector = DataWhisperer(n_d=3, n_q=2, max_new_tokens=16, rounds=2, query_source=source)
+    result, shown = scored(selector, oracle, tiny_lm, splits())
+    reasons = [reason for reason in result.reasons if reason]
+    assert reasons == ["too long for a prompt with n_q=2 queries"]
+    assert np.isnan(result.values).sum() == 1
+    members = shown["group"][shown["group"] >= 0]
+    assert sorted(np.bincount(members, minlength=12)) == [0, *[2] * 11]
+    assert (shown["group"] >= 0).sum(axis=1).tolist() == [3, 3, 3, 2] * 2
+    assert result.notes["rows_too_long"] == 1
+    assert result.notes["rows_too_long_to_ask"] == (source == "pool")
+    assert result.notes["prompts_with_fewer_than_n_d"] == 2
+
+
+def test_a_group_that_does_not_fit_is_shortened(oracle: Oracle, tiny_lm: LM) -> None:
+    """All rows are shown, and those of short groups gain nothing by it."""
+    oracle.chat = dataclasses.replace(oracle.chat, max_length=250)
+    result, shown = scored(DataWhisperer(n_d=6, n_q=2, max_new_tokens=16, weight="uniform"), oracle, tiny_lm)
+    sizes = (shown["group"] >= 0).sum(axis=1)
+    assert 1 < max(sizes) < 6
+    assert sorted(shown["group"][shown["group"] >= 0]) == list(range(11))
+    assert result.notes["prompts_with_fewer_than_n_d"] == len(sizes)
+    assert max(len(oracle.chat.ids(text)) for text in oracle.prompts) <= 250 - 16
+    for row, s in zip(shown["group"], shown["quality"].mean(axis=1), strict=True):
+        np.testing.assert_allclose(result.values[row[row >= 0]], s / 6)
+
+
+def test_copies_are_not_asked(oracle: Oracle, tiny_lm: LM) -> None:
+    scored(DataWhisperer(n_d=2, n_q=4, max_new_tokens=16, rounds=6), oracle, tiny_lm)
+    copied = "The library is closed on Monday"
+    demos_and_queries = [text.split("one line each.\n\n") for text in oracle.prompts]
+    assert any(copied in demos for demos, _ in demos_and_queries)
+    assert any(copied in queries for _, queries in demos_and_queries)
+    assert not any(copied in demos and copied in queries for demos, queries in demos_and_queries)
+
+
+def test_fewer_queries_where_all_others_are_copies(oracle: Oracle, tiny_lm: LM) -> None:
+    rows = (("a", "Pool late"), ("a", "b"), ("a", "c"), ("z", "Pool late"))
+    data = dataclasses.replace(splits(), pool=examples(rows))
+    oracle.answer = lambda text: "Pool late\n"
+    selector = DataWhisperer(n_d=1, n_q=3, max_new_tokens=16, weight="uniform")
+    result, shown = scored(selector, oracle, tiny_lm, data)
+    assert sorted((~np.isnan(shown["quality"])).sum(axis=1)) == [1, 1, 1, 3]
+    # The three copies are asked "z", and the answer is right; "z" gets one answer of three.
+    values = dict(zip([row.response for row in sorted(data.pool, key=lambda row: row.uid)], result.values, strict=True))
+    assert values["b"] == values["c"] == 1
+    assert result.notes["prompts_with_fewer_than_n_q"] == 3
+    assert result.notes["answers_parsed_share"] == 4 / 6
+    dropped, _ = scored(dataclasses.replace(selector, on_missing="drop"), oracle, tiny_lm, data)
+    assert np.isnan(dropped.values).sum() == 1
+
+
+def test_generation_stops_at_the_last_answer(oracle: Oracle, tiny_lm: LM) -> None:
+    """The text is read behind the opening that the prompt ends with."""
+    scored(DataWhisperer(n_d=3, n_q=2, max_new_tokens=16), oracle, tiny_lm)
+    assert all(text.endswith("<|im_start|>assistant\nHeadline 1:") for text in oracle.prompts)
+    (stop,) = oracle.stops
+    assert stop(" a\nHeadline 2: b\n")
+    assert not stop(" a\nHeadline 2: b")
+    assert not stop(" a\nNotice 2: b\nNotice 1: a\n")
 
 
 def test_queries_from_the_target_set(oracle: Oracle, tiny_lm: LM) -> None:
@@ -263,11 +323,29 @@ def test_configuration_errors_name_the_field(oracle: Oracle, tiny_lm: LM) -> Non
         (DataWhisperer(n_d=2, n_q=4, query_source="target"), "the target set has 3 rows but a prompt takes 4"),
         (DataWhisperer(n_d=2, n_q=2, layer=30), "layers 0 to 29"),
         (DataWhisperer(n_d=2, n_q=7, variant="reference"), "only 6 queries"),
+        (DataWhisperer(n_d=3, n_q=2, max_new_tokens=450), "the model takes 512: lower n_q or max_new_tokens"),
     ):
-        with pytest.raises(UserError, match=message):
-            scored(selector, oracle, tiny_lm)
-    scored(DataWhisperer(n_d=2, n_q=2, max_new_tokens=16), oracle, tiny_lm)
-    assert oracle.layers == [13]
+        for attempt in (check, scored):
+            with pytest.raises(UserError, match=message):
+                attempt(selector, oracle, tiny_lm)
+    assert oracle.layers == []
+    for selector in (DataWhisperer(n_d=2, n_q=2, max_new_tokens=16), DataWhisperer(n_d=2, n_q=2, variant="reference")):
+        check(selector, oracle, tiny_lm)
+        scored(selector, oracle, tiny_lm)
+    assert oracle.layers == [13, 11]
+
+
+def test_the_check_loads_no_weights(tiny_lm: LM) -> None:
+    class NoWeights(LoadedModels):
+        def scorer(self, lm: LM, bench: Bench, adapter: Path | None = None) -> Any:
+            raise AssertionError("weights are loaded")
+
+    selector = DataWhisperer(n_d=3, n_q=2)
+    with tempfile.TemporaryDirectory() as folder:
+        context = Context(selector.needs, Bench(Store(Path(folder))), material(tiny_lm, eleven()), NoWeights())
+        selector.check(context)
+        with pytest.raises(UserError, match="layers 0 to 1"):
+            dataclasses.replace(selector, layer=2).check(context)
 
 
 def test_cap_of_a_generation(tiny_lm: LM, oracle: Oracle) -> None:
@@ -278,9 +356,9 @@ def test_cap_of_a_generation(tiny_lm: LM, oracle: Oracle) -> None:
     found: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Store(Path(folder)))
-        context = Context(selector.needs, bench, eleven(), TASK, tiny_lm, 0, OracleModels(oracle))
-        bench.stage("score", {}, lambda _: found.append(selector._cap(context, pool)))
-    assert found == [int(2 * 1.5 * np.quantile(lengths, 0.99)) + 64]
+        context = Context(selector.needs, bench, material(tiny_lm, eleven()), OracleModels(oracle))
+        bench.stage("score", {}, lambda _: found.extend([selector._cap(context, 2), selector._cap(context, 1)]))
+    assert found == [int(n * 1.5 * np.quantile(lengths, 0.99)) + 64 for n in (2, 1)]
 
 
 def test_ablations_share_the_prompts(tiny_lm: LM, models: LoadedModels) -> None:
@@ -290,7 +368,7 @@ def test_ablations_share_the_prompts(tiny_lm: LM, models: LoadedModels) -> None:
         costs: list[Cost] = []
         for changes in ({}, {"weight": "uniform"}, {"on_missing": "drop"}, {"attn_rows": "last_token"}):
             selector = DataWhisperer(**{"n_d": 3, "n_q": 2, "max_new_tokens": 8, **changes})
-            Trial(selector, tiny_lm, eleven(), TASK, models).score_in(bench, selector.needs)
+            Trial(selector, material(tiny_lm, eleven()), models).score_in(bench, selector.needs)
         stages = sorted((bench.store.root / "score").glob("*/manifest.json"))
         for path in stages:
             used = bench.store.closure((f"score/{path.parent.name}",))
@@ -301,15 +379,18 @@ def test_ablations_share_the_prompts(tiny_lm: LM, models: LoadedModels) -> None:
 
 
 def test_reference_pairing_is_in_data_order() -> None:
-    groups, queries = reference.pairing(11, 4, 3, 2, from_pool=False)
-    assert [group.tolist() for group in groups] == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10]]
-    assert [asked.tolist() for asked in queries] == [[0, 1], [2, 3], [0, 1], [2, 3]]
-    groups, queries = reference.pairing(12, 12, 4, 2, from_pool=True)
-    assert sorted(np.concatenate(groups)) == list(range(12))
-    assert [len(group) for group in groups] == [4, 2, 4, 2]
-    assert all((np.diff(group) > 0).all() for group in groups)
-    for group, asked in zip(groups, queries, strict=True):
-        assert not set(group.tolist()) & set(asked.tolist())
+    assert reference.pairing(11, 4, 3, 2, from_pool=False) == [
+        ((0, 1, 2), (0, 1)),
+        ((3, 4, 5), (2, 3)),
+        ((6, 7, 8), (0, 1)),
+        ((9, 10), (2, 3)),
+    ]
+    pairs = reference.pairing(12, 12, 4, 2, from_pool=True)
+    assert sorted(row for group, _ in pairs for row in group) == list(range(12))
+    assert [len(group) for group, _ in pairs] == [4, 2, 4, 2]
+    for group, asked in pairs:
+        assert list(group) == sorted(group)
+        assert not set(group) & set(asked)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,15 @@ from dwbench.metrics import strict_number
 from dwbench.models.chat import Chat
 from dwbench.models.spec import LM
 from dwbench.representations.models import LoadedModels
-from dwbench.selectors.icl import ICLPrompt, answers_by_index, build_prompt, demo_text, is_complete
+from dwbench.selectors.icl import (
+    ICLPrompt,
+    answers_by_index,
+    build_prompt,
+    demo_text,
+    is_complete,
+    opening,
+    with_opening,
+)
 
 MULTILINE = dataclasses.replace(TASK, multiline=True)
 MATHS = dataclasses.replace(TASK, multiline=True, metric="exact_match")
@@ -42,11 +50,9 @@ Now, do the same for these, one line each.
 Notice 1: Is the bus late?
 Notice 2:   The ferry waits.
 
-Answer in this form:
-Headline 1: <...>
-Headline 2: <...><|im_end|>
+Give each answer behind its label: Headline 1, Headline 2.<|im_end|>
 <|im_start|>assistant
-"""
+Headline 1:"""
 
 WITH_BOS = (
     "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content | trim }}{{ eos_token }}{% endfor %}"
@@ -98,11 +104,24 @@ def test_parts_partition_the_prompt(template: str | None, bos: str | None, chat:
     assert parts[0].endswith("Here are some examples.\n\n")
     assert TASK.icl_system in parts[0]
     assert parts[-1].startswith("Now, do the same")
+    assert re.search(r"\sHeadline 1:$", parts[-1])
     asked = [chat.tokenizer.decode(prompt.ids[start:end]).strip() for start, end in prompt.queries]
     assert asked == ["Notice 1: Is the bus late?", "Notice 2:   The ferry waits."]
     if bos:
         assert prompt.ids.count(chat.tokenizer.bos_token_id) == 1
         assert prompt.ids[0] == chat.tokenizer.bos_token_id
+
+
+def test_earlier_turns_are_shown(chat: Chat) -> None:
+    turns = (("system", "Be short."), ("user", "What is shut?"), ("assistant", "The pool."))
+    demo, query = (dataclasses.replace(row, history=turns) for row in (DEMOS[1], QUERIES[0]))
+    prompt = build_prompt(chat, TASK, [demo], [query])
+    earlier = "System: Be short.\nUser: What is shut?\nAssistant: The pool.\nUser: "
+    text = chat.tokenizer.decode(prompt.ids)
+    assert f"Notice: {earlier}Das Café – 🎉!\nHeadline: " in text
+    assert (
+        chat.tokenizer.decode(prompt.ids[slice(*prompt.queries[0])]).strip() == f"Notice 1: {earlier}Is the bus late?"
+    )
 
 
 def test_a_prompt_that_holds_braces_and_labels_is_left_alone(chat: Chat) -> None:
@@ -120,6 +139,15 @@ def test_a_prompt_that_holds_braces_and_labels_is_left_alone(chat: Chat) -> None
         ("Headline 2: b\nHeadline 1: a\nHeadline 1: c", ["a", "b"]),
         ("Headline 1:\nHeadline 2: b\nHeadline 1: a", ["a", "b"]),
         ("Notice 1: a\nHeadline 3: c\nnotice 2: b", ["a", "b"]),
+        # An echoed question is no answer where there is one.
+        ("Notice 1: echo\nNotice 2: echo\nHeadline 1: a\nHeadline 2: b", ["a", "b"]),
+        ("Notice 1: echo\nHeadline 1:\nNotice 2: echo\nHeadline 2: b", ["echo", "b"]),
+        ("Notice 1: echo\nHeadline: a\nNotice 2: echo\nHeadline: b", ["a", "b"]),
+        ("Notice: echo\nHeadline: x", [None, None]),
+        ("Headline 1: a\nNotice: echo\nHeadline: x\nHeadline 2: b", ["a", "b"]),
+        # The answer may stand below its label.
+        ("Headline 1:\na\nmore\n**Headline 2**:\n\n **b**", ["a", "b"]),
+        ("Headline 1:\n\nHeadline 2:\n", [None, None]),
         ("Headline 1: a\nmore of a\nHeadline 2: b: c\nmore", ["a", "b: c"]),
         ("## Headline 1 : a\n> Headline 2: b", ["a", "b"]),
         ("Headline 11: x\nHeadline one: y", [None, None]),
@@ -134,6 +162,15 @@ def test_answers_are_read_by_number(text: str, expected: list[str | None]) -> No
 def test_answers_of_several_lines_end_at_the_next_label() -> None:
     text = "Headline 1: a\n\n- b\n#### 5\nHeadline 2: c\nd\nNotice 3: e"
     assert answers_by_index(text, MULTILINE, 2) == ["a\n\n- b\n#### 5", "c\nd"]
+    text = "Notice 1: echo\necho\nHeadline: a\nHeadline: more\nHeadline 2: b\n\nNotice: echo\nHeadline: x"
+    assert answers_by_index(text, MULTILINE, 2) == ["a\nHeadline: more", "b"]
+
+
+def test_answers_are_read_behind_their_opening(chat: Chat) -> None:
+    assert chat.tokenizer.decode(build_prompt(chat, TASK, DEMOS, QUERIES).ids).endswith(opening(TASK))
+    for generated in (" a\nHeadline 2: b", "\n**Headline 1:** a\nHeadline 2: b", "Headline 1: a\nHeadline 2: b"):
+        assert answers_by_index(with_opening(TASK, generated), TASK, 2) == ["a", "b"]
+    assert answers_by_index(with_opening(TASK, "Headline 2: b"), TASK, 2) == [None, "b"]
 
 
 @pytest.mark.parametrize(
@@ -142,10 +179,19 @@ def test_answers_of_several_lines_end_at_the_next_label() -> None:
         (TASK, "Headline 1: a\nHeadline 2: b", False),
         (TASK, "Headline 1: a\nHeadline 2: b\n", True),
         (TASK, "Headline 2: b\n", False),
-        (TASK, "Notice 1: a\nNotice 2:\nNotice 2: b", False),
+        (TASK, "Notice 1: a\nNotice 2:\nNotice 2: b\n\n", False),
+        (TASK, "Headline 1: a\nNotice 2: b\nNotice 1: a\n", False),
+        (TASK, "Notice 1: a\nNotice 2: b\nHeadline 2: b\nHeadline 1: a\n", True),
+        (TASK, "Headline 1:\na\nHeadline 2:\n", False),
+        (TASK, "Headline 1:\na\nHeadline 2:\nb", False),
+        (TASK, "Headline 1:\na\nHeadline 2:\nb\n", True),
+        (TASK, "Headline 1: a\nHeadline 2: b\nHeadline 3: c", True),
         (TASK, "Headline 1: a\nHeadline 2: b\nHeadline 1:", True),
         (MULTILINE, "Headline 1: a\nHeadline 2: b\n", False),
         (MULTILINE, "Headline 1: a\nHeadline 2: b\nHeadline 3:", True),
+        (MULTILINE, "Headline 1: a\nHeadline 2: b\nNotice:", True),
+        (MULTILINE, "Headline 1: a\nHeadline 2: b\nHeadline:", False),
+        (MULTILINE, "Headline 1:\nHeadline 2: b\nHeadline 3:", False),
         (MATHS, "Headline 1: 1\n#### 2\nHeadline 2: 3\n#### 4", False),
         (MATHS, "Headline 1: 1\n#### 2\nHeadline 2: 3\n#### 4\n", True),
         (MATHS, "Headline 1: 1\n#### 2\nHeadline 2: 3\n####\n", False),
@@ -155,7 +201,7 @@ def test_when_generation_may_stop(task: Task, text: str, complete: bool) -> None
     assert is_complete(text, task, 2) == complete
 
 
-LABELS = ("Headline 1:", "Headline 2:", "Headline 3:", "Notice 1:", "Notice 2:")
+LABELS = ("Headline 1:", "Headline 2:", "Headline 3:", "Notice 1:", "Notice 2:", "Headline:", "Notice:", "Headline 2")
 WORDS = (
     "\n",
     "\n\n",
@@ -186,6 +232,7 @@ def test_stopping_never_changes_an_answer(begin: str, rest: str, task: Task) -> 
     if is_complete(begin, task, 2):
         stopped = answers_by_index(begin, task, 2)
         assert None not in stopped
+        assert is_complete(begin + rest, task, 2)
         if task.metric == "exact_match":
             assert [strict_number(answer or "") for answer in stopped] == [
                 strict_number(answer or "") for answer in whole

@@ -1,22 +1,26 @@
 """IFD: the ratio, its direction and cut, and the published numbers."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from rows import TASK, examples
+from rows import TASK, TOO_LONG, examples, material
 from scoring import golden
 
-from dwbench.contract import Scored, Trial
+from dwbench.contract import Scored, Trial, check_selector
 from dwbench.data.base import Example, Splits, Task
-from dwbench.models.chat import Chat
+from dwbench.errors import UserError
+from dwbench.models.chat import Chat, Pair
+from dwbench.models.loading import load_model
 from dwbench.models.spec import LM
 from dwbench.representations.models import LoadedModels
 from dwbench.representations.scorer import Scorer
-from dwbench.selectors.ifd import IFD, ifd
+from dwbench.selectors.base import Context
+from dwbench.selectors.ifd import IFD, experience_rows, ifd
 from dwbench.store import Bench, Store
 
 
@@ -88,7 +92,7 @@ def score(data: dict[str, Any], selector: IFD, lm: LM, models: LoadedModels, ben
         tuple(rows[0]["direct_context_ids"]),
     )
     splits = Splits(pool=pool, target=(), test=())
-    return Trial(selector, lm, splits, TASK, StoredModels(models, chat)).score_in(bench, selector.needs)
+    return Trial(selector, material(lm, splits), StoredModels(models, chat)).score_in(bench, selector.needs)
 
 
 @pytest.mark.parametrize("case", ["main", "truncated", "mismatched"])
@@ -127,3 +131,88 @@ def test_end_of_turn_counts_only_where_it_was_not_cut(
     same = np.isclose(found.scores.values, without, rtol=1e-6)
     assert same.tolist() == [cut[int(id)] for id in found.ids]
     assert 0 < sum(cut) < len(cut)
+
+
+def test_rows_of_the_pre_experience() -> None:
+    # Cluster 0: 14 rows with perplexities 1 to 14, its quartiles 4.25 and 10.75; cluster 1: 9 rows, taken whole;
+    # cluster 2: 100 rows, 50 of them between the quartiles; two rows are in none.
+    perplexity = np.concatenate([np.arange(1.0, 15), np.arange(9.0), np.arange(100.0), [5, np.nan]])
+    labels = np.repeat([0, 1, 2, -1], [14, 9, 100, 2])
+    draw = np.random.default_rng(0).random(125)
+    rows = experience_rows(perplexity, labels, draw)
+    assert rows[rows < 14].tolist() == [4, 5, 6, 7, 8, 9]
+    assert rows[(rows >= 14) & (rows < 23)].tolist() == list(range(14, 23))
+    drawn = rows[rows >= 23]
+    middle = np.arange(23 + 25, 23 + 75)
+    assert drawn.tolist() == sorted(middle[np.argsort(draw[middle])[:10]])
+    assert len(rows) == len(set(rows))
+    assert experience_rows(perplexity, labels, 1 - draw).tolist() != rows.tolist()
+
+
+@pytest.fixture(scope="module")
+def warmed(tiny_lm: LM, models: LoadedModels, tmp_path_factory: pytest.TempPathFactory) -> tuple[Scored, Bench]:
+    """Scored after the pre-experience: 12 rows, one of them too long, in one cluster."""
+    found = Bench(Store(tmp_path_factory.mktemp("warm")))
+    selector = IFD(warmup="pre_experience")
+    return Trial(selector, material(tiny_lm), models).score_in(found, selector.needs), found
+
+
+def test_both_losses_are_those_of_the_tuned_scorer(
+    warmed: tuple[Scored, Bench], tiny_lm: LM, models: LoadedModels
+) -> None:
+    scored, bench = warmed
+    (trained,) = (bench.store.root / "train").iterdir()
+    needs = IFD(warmup="pre_experience").needs
+    found: list[np.ndarray] = []
+
+    def recompute(_: Path) -> None:
+        context = Context(needs, bench, material(tiny_lm), models)
+        tuned = models.scorer(tiny_lm, bench, trained / "adapter-1")
+        chat = context.chat
+        pairs = [chat.pair(context.task, row) for row in context.rows]
+        direct = [pair and Pair(chat.answer_header(), pair.response) for pair in pairs]
+        found.append(tuned.response_nll(pairs).mean / tuned.response_nll(direct).mean)
+
+    bench.stage("test", {}, recompute)
+    np.testing.assert_allclose(scored.scores.values, found[0], rtol=1e-6)
+    plain = Trial(IFD(), material(tiny_lm), models).score()
+    assert not np.allclose(scored.scores.values, plain.scores.values, equal_nan=True)
+    assert scored.ids == plain.ids
+
+
+def test_the_pre_experience_is_one_epoch_on_the_middle_rows(
+    warmed: tuple[Scored, Bench], tiny_lm: LM, models: LoadedModels
+) -> None:
+    scored, bench = warmed
+    (training,) = (bench.store.root / "train").glob("*/training.json")
+    told = json.loads(training.read_text())
+    prompts = next(
+        arrays
+        for path in (bench.store.root / "represent").glob("*/arrays.npz")
+        if "hidden" in (arrays := np.load(path))
+    )
+    usable = prompts["usable"]
+    assert [id for id, use in zip(scored.ids, usable, strict=True) if not use] == [TOO_LONG]
+    low, high = np.percentile(prompts["perplexity"][usable], (25, 75))
+    middle = int(((prompts["perplexity"] >= low) & (prompts["perplexity"] <= high)).sum())
+    assert (told["epochs"], told["rows"]) == (1, min(10, middle))
+    # Of all prompt tokens but the first, by the model itself.
+    chat = models.chat(tiny_lm)
+    row = next(row for row in material(tiny_lm).splits.pool if row.id == scored.ids[0])
+    import torch
+
+    ids = torch.tensor([chat.context(TASK, row)])
+    with torch.inference_mode():
+        out = load_model(tiny_lm)(input_ids=ids, labels=ids, output_hidden_states=True)
+    assert prompts["perplexity"][0] == pytest.approx(float(torch.exp(out.loss)), rel=1e-4)
+    np.testing.assert_allclose(prompts["hidden"][0], out.hidden_states[-1][0].mean(dim=0), atol=1e-5)
+
+
+def test_no_row_to_warm_up_on(tiny_lm: LM, models: LoadedModels) -> None:
+    short = dataclasses.replace(tiny_lm, max_length=20)
+    with pytest.raises(UserError, match=r"selector\.warmup=pre_experience: no row"):
+        Trial(IFD(warmup="pre_experience"), material(short), models).score()
+
+
+def test_pre_experience_keeps_the_contract(tiny_lm: LM, models: LoadedModels) -> None:
+    check_selector(IFD(warmup="pre_experience"), material(tiny_lm), models)

@@ -16,7 +16,7 @@ from dwbench.models.loading import load_model, load_tokenizer
 from dwbench.models.spec import LM
 from dwbench.store import Artefact, Bench, Store
 from dwbench.training import sft
-from dwbench.training.sft import IGNORED, LoraSFT, full_tuning, training_rows, tune
+from dwbench.training.sft import IGNORED, LoraSFT, adapter_folder, full_tuning, training_rows, tune
 
 TASK = Task(
     name="toy",
@@ -142,9 +142,8 @@ def test_accumulation_gives_the_same_loss(train: Callable[..., Artefact]) -> Non
 
 
 def test_checkpointing_changes_flop_and_not_the_loss(train: Callable[..., Artefact]) -> None:
-    plain = train("a")
-    config = LoraSFT(epochs=2, batch_size=2, learning_rate=1e-2, activation_checkpointing=True)
-    less_memory = train("b", config)
+    plain = train("a", LoraSFT(epochs=2, batch_size=2, learning_rate=1e-2, activation_checkpointing=False))
+    less_memory = train("b", LoraSFT(epochs=2, batch_size=2, learning_rate=1e-2, activation_checkpointing=True))
     assert np.allclose(plain.json("training.json")["loss"], less_memory.json("training.json")["loss"], atol=1e-4)
     assert less_memory.cost.flop == 1.5 * plain.cost.flop
 
@@ -204,3 +203,30 @@ def test_training_that_is_all_warm_up_is_refused() -> None:
         LoraSFT(epochs=1, batch_size=4).check_steps(2)
     LoraSFT(epochs=1, batch_size=4, warmup_ratio=0.0).check_steps(2)
     LoraSFT(epochs=2, batch_size=4).check_steps(2)
+
+
+def weights(folder: Path) -> dict[str, np.ndarray]:
+    from safetensors.numpy import load_file
+
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def test_kept_epochs_are_those_of_the_whole_training(tiny_lm: LM, pairs: list[Pair], tmp_path: Path) -> None:
+    bench = Bench(Store(tmp_path))
+
+    def kept(epochs: int | None) -> Artefact:
+        return bench.stage(
+            "train", {"epochs": epochs}, lambda folder: tune(bench, tiny_lm, pairs, CONFIG, 0, folder, epochs)
+        )
+
+    whole, both, first = kept(None), kept(2), kept(1)
+    assert [path.name for path in sorted(both.folder.glob("adapter*"))] == ["adapter-1", "adapter-2"]
+    assert [path.name for path in first.folder.glob("adapter*")] == ["adapter-1"]
+    # The schedule is the whole training's also where it is left early.
+    early, later = weights(adapter_folder(first.folder, 1)), weights(adapter_folder(both.folder, 1))
+    last, end = weights(adapter_folder(both.folder, 2)), weights(adapter_folder(whole.folder))
+    assert all((early[name] == later[name]).all() and (last[name] == end[name]).all() for name in end)
+    assert any((early[name] != end[name]).any() for name in end)
+    assert first.json("training.json")["loss"] == whole.json("training.json")["loss"][:3]
+    assert first.cost.flop == whole.cost.flop / 2
+    assert first.cost.backward_tokens == whole.cost.backward_tokens // 2

@@ -1,0 +1,7 @@
+"""`python -m dwbench`: the same as `dwbench`."""
+
+import sys
+
+from dwbench.cli import main
+
+sys.exit(main())

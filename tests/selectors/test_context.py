@@ -1,0 +1,67 @@
+"""What a selector may reach: tuned scorers, stored and charged."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rows import TOO_LONG, TRAINING, material
+
+from dwbench.errors import UndeclaredNeedError
+from dwbench.models.spec import LM
+from dwbench.representations.models import LoadedModels
+from dwbench.selectors.base import Context, Need
+from dwbench.selectors.losses import Losses, response_losses
+from dwbench.store import Artefact, Bench, Store
+
+NEEDS: frozenset[Need] = frozenset({"responses", "task", "scorer", "seed", "training"})
+
+
+def losses_by_epoch(lm: LM, models: LoadedModels, store: Store, seed: int = 0) -> tuple[list[Losses], Artefact]:
+    bench = Bench(store)
+    found: list[Losses] = []
+
+    def work(_: Path) -> None:
+        context = Context(NEEDS, bench, material(lm, seed=seed), models)
+        fitting = [position for position, row in enumerate(context.rows) if row.id != TOO_LONG]
+        checkpoints = context.tune(fitting, epochs=2)
+        found.append(response_losses(context, "prompt"))
+        found.extend(response_losses(context, "prompt", checkpoint) for checkpoint in checkpoints)
+
+    return found, bench.stage("score", {"seed": seed, "n": len(list(store.root.rglob("manifest.json")))}, work)
+
+
+def test_losses_fall_from_epoch_to_epoch_and_are_charged_once(
+    tiny_lm: LM, models: LoadedModels, tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    (before, first, second), scored = losses_by_epoch(tiny_lm, models, store)
+    assert np.nanmean(second.mean(True)) < np.nanmean(first.mean(True)) < np.nanmean(before.mean(True))
+    used = store.closure((scored.ref,))
+    stages = sorted(ref.split("/")[0] for ref in used)
+    assert stages == ["represent", "represent", "represent", "score", "train"]
+    again, _ = losses_by_epoch(tiny_lm, models, store)
+    for one, other in zip((before, first, second), again, strict=True):
+        np.testing.assert_array_equal(one.total, other.total)
+    assert len(list((tmp_path / "train").iterdir())) == 1
+    losses_by_epoch(tiny_lm, models, store, seed=1)
+    assert len(list((tmp_path / "train").iterdir())) == 2  # another seed tunes anew
+    assert len(list((tmp_path / "represent").iterdir())) == 5  # but shares the untuned losses
+
+
+def test_tuning_must_be_declared(tiny_lm: LM, models: LoadedModels, tmp_path: Path) -> None:
+    bench = Bench(Store(tmp_path))
+    context = Context(NEEDS - {"training"}, bench, material(tiny_lm), models)
+    with pytest.raises(UndeclaredNeedError, match="training"):
+        context.tune([0], epochs=1)
+    with pytest.raises(UndeclaredNeedError, match="embedder"):
+        context.embed(["a"])
+
+
+def test_a_row_without_a_response_token_is_not_tuned_on_silently(
+    tiny_lm: LM, models: LoadedModels, tmp_path: Path
+) -> None:
+    context = Context(NEEDS, Bench(Store(tmp_path)), material(tiny_lm), models)
+    position = next(position for position, row in enumerate(context.rows) if row.id == TOO_LONG)
+    with pytest.raises(ValueError, match="1 of the rows"):
+        context.tune([position], epochs=1)
+    assert TRAINING.epochs == 1  # the run's own number does not count
