@@ -310,7 +310,7 @@ class Context:
             "seed": lambda: self._material.seed,
         }
         for part in parts:
-            if part == "prompt" or part == "icl":  # noqa: PLR1714  mypy narrows no tuple
+            if part == "prompt" or part == "icl":
                 self._require("task")
             elif part != "pool":
                 self._require(part)
