@@ -11,7 +11,8 @@ from dwbench.models.encoder import check_encoder
 from dwbench.models.loading import check_model
 from dwbench.representations.models import LoadedModels
 from dwbench.run import Run, evaluate_identity, training_pairs
-from dwbench.selectors.base import Checking, Context, Selector
+from dwbench.selectors.base import Checking, Selector
+from dwbench.selectors.context import Context
 from dwbench.store import Bench, Store
 from dwbench.sweep import Planned, Sweep
 

@@ -1,7 +1,7 @@
 """From command-line overrides to validated objects. Hydra composes; every mistake becomes one line."""
 
+import dataclasses
 import difflib
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +17,7 @@ from dwbench.component import component, identity
 from dwbench.errors import UserError, nearest
 from dwbench.files import expanded
 from dwbench.models.encoder import Encoder
+from dwbench.models.loading import load_config
 from dwbench.models.spec import LM
 from dwbench.run import Run
 from dwbench.selectors.base import ScoreSelector, Selector, SetSelector
@@ -24,6 +25,9 @@ from dwbench.selectors.base import ScoreSelector, Selector, SetSelector
 GROUPS = ("selector", "model", "embedder", "dataset", "train", "eval", "launch", "experiment")
 OPEN_SECTION = "selector_settings"
 """Settings for one selector in a sweep over several; its keys are selectors' names, so any may be added."""
+
+LONGEST = 8192
+"""`max_length` at most of a model that is not configured; what many models could take fits no memory."""
 
 
 def conf_folder() -> Path:
@@ -238,16 +242,16 @@ def _validation_line(path: str, error: Any, config: object) -> str:
 
 
 def model_named(name: str, key: str) -> LM:
-    """A configured model by its name or source, else a folder or hub id (`owner/name`). Raises UserError that blames
-    `key`."""
+    """A configured model by its name or source, else a folder or hub id (`owner/name`), with as long sequences as its
+    own configuration says, up to `LONGEST`. Raises UserError that blames `key`, and for what can't be reached."""
     configured = _configured("model", name, key)
     if configured is not None:
         return _as_lm(build(key, settings_of("model", configured)))
     folder = expanded(name)
     if folder.is_dir():
-        return LM(name=folder.resolve().name, source=name, max_length=min(LM.max_length, _positions(folder)))
+        return _as_long_as_it_takes(LM(name=folder.resolve().name, source=name))
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        return LM(name=name.rsplit("/", 1)[-1], source=name)
+        return _as_long_as_it_takes(LM(name=name.rsplit("/", 1)[-1], source=name))
     raise UserError(f"{key}={name}: no configured model, no folder and no hub id: {nearest(name, names('model'))}")
 
 
@@ -272,14 +276,11 @@ def _same_source(one: str, other: str) -> bool:
     return one.casefold() == other.casefold()  # as the hub reads its names
 
 
-def _positions(folder: Path) -> int:
-    """The longest sequence that the model in `folder` takes, as far as its configuration says so."""
-    path = folder / "config.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")).get("max_position_embeddings") if path.is_file() else None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON: give the folder of a model") from error
-    return found if isinstance(found, int) else LM.max_length
+def _as_long_as_it_takes(lm: LM) -> LM:
+    lm.weights_identity()  # has better words than transformers for what is no model
+    positions: int | None = getattr(load_config(lm), "max_position_embeddings", None)
+    longest = LM.max_length if positions is None else min(positions, LONGEST)
+    return dataclasses.replace(lm, max_length=longest, token_budget=max(LM.token_budget, 2 * longest))
 
 
 def _as_lm(built: object) -> LM:
@@ -292,8 +293,10 @@ def embedder_named(name: str, key: str) -> Encoder:
     configured = _configured("embedder", name, key)
     if configured is not None:
         return _as_encoder(build(key, settings_of("embedder", configured)))
-    if expanded(name).is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        return Encoder(name=name.rstrip("/").rsplit("/", 1)[-1], source=name)
+    if expanded(name).is_dir():
+        return Encoder(name=expanded(name).resolve().name, source=name)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        return Encoder(name=name.rsplit("/", 1)[-1], source=name)
     raise UserError(f"{key}={name}: no configured encoder, no folder and no hub id: {nearest(name, names('embedder'))}")
 
 
@@ -342,11 +345,10 @@ def build_run(job: Job) -> Run:
             raise UserError(f"{group}.source: give {group}.name=... too: tables would say {config[group]['name']}")
     selector, label = selector_named(name, settings)
     model = _as_lm(build("model", config["model"]))
-    scorer = model if config["scorer_model"] is None else model_named(str(config["scorer_model"]), "scorer_model")
     return Run(
         dataset=build("dataset", config["dataset"]),
         model=model,
-        scorer=scorer,
+        scorer=model if config["scorer_model"] is None else _scorer(str(config["scorer_model"]), model),
         embedder=_as_encoder(build("embedder", config["embedder"])),
         selector=selector,
         selector_name=name,
@@ -357,4 +359,14 @@ def build_run(job: Job) -> Run:
         train=build("train", config["train"]),
         evaluation=build("eval", config["eval"]),
         experiment=config["experiment_name"],
+    )
+
+
+def _scorer(name: str, model: LM) -> LM:
+    """The model `name`; what its own configuration leaves open about where it runs is as for the tuned `model`."""
+    named = model_named(name, "scorer_model")
+    return dataclasses.replace(
+        named,
+        device=model.device if named.device == "auto" else named.device,
+        dtype=model.dtype if named.dtype == "auto" else named.dtype,
     )

@@ -18,17 +18,8 @@ from dwbench.component import key_of
 from dwbench.errors import UndeclaredNeedError
 from dwbench.representations.models import LoadedModels
 from dwbench.rules.ranking import Scores, rank
-from dwbench.selectors.base import (
-    Checking,
-    Context,
-    Material,
-    Models,
-    Need,
-    Selector,
-    SetSelector,
-    compute_scores,
-    selection_stage,
-)
+from dwbench.selectors.base import Checking, Selector, SetSelector, compute_scores, selection_stage
+from dwbench.selectors.context import Context, Material, Models, Need
 from dwbench.store import Bench, Store
 
 
@@ -106,29 +97,22 @@ def check_settings(trial: Trial) -> None:
 
 
 def check_scores(scored: Scored, trial: Trial) -> None:
-    """A score for every row; invalid rows last (`Scores` wants a reason)."""
+    """A score for every row of the pool (`Scores` wants a reason where there is none), and notes that can be kept."""
     n = len(trial.material.splits.pool)
-    found = scored.scores
-    _claim(len(found.values) == n, f"scored {len(found.values)} rows of {n}")
-    invalid = np.isnan(found.preference)
-    order = rank(found, n, seeds.draw(scored.uids, trial.material.seed, "ties")).order
-    _claim(not invalid[order[: n - int(invalid.sum())]].any(), "an invalid row (NaN) ranks above a valid one")
-    key_of(dict(found.notes))  # raises for notes that can't be stored as JSON
+    _claim(len(scored.scores.values) == n, f"scored {len(scored.scores.values)} rows of {n}")
+    key_of(dict(scored.scores.notes))  # raises for notes that can't be stored as JSON
 
 
 def check_choices(scored: Scored, trial: Trial) -> None:
-    """k different rows of the pool for every k; one that depends on k keeps to the rows that it may choose."""
-    pool = {row.id for row in trial.material.splits.pool}
-    n = len(pool)
-    depends_on_k = isinstance(trial.selector, SetSelector)
-    for k in sorted({1, 2, n // 3, n - 1, n} & set(range(1, n + 1))):
-        chosen = (trial.score(k) if depends_on_k else scored).choose(k, trial.material.seed)
-        _claim(len(chosen) == k == len(set(chosen)), f"asked for {k} rows, chose {len(set(chosen))} different ones")
-        _claim(set(chosen) <= pool, f"chose rows that aren't in the pool: {chosen}")
-    if depends_on_k:
-        barred = frozenset(scored.choose(1, trial.material.seed))
-        chosen = trial.score(barred=barred).choose(min(trial.k, n - 1), trial.material.seed)
-        _claim(not barred & set(chosen), "chose a row that nothing can be learnt from while others were left")
+    """A method whose choice depends on k can choose any number of rows, and keeps to those that it may choose."""
+    if not isinstance(trial.selector, SetSelector):
+        return
+    n, seed = len(trial.material.splits.pool), trial.material.seed
+    for k in sorted({1, 2, n - 1, n} & set(range(1, n + 1))):
+        check_scores(trial.score(k), trial)
+    barred = frozenset(scored.choose(1, seed))
+    chosen = trial.score(barred=barred).choose(min(trial.k, n - 1), seed)
+    _claim(not barred & set(chosen), "chose a row that nothing can be learnt from while others were left")
 
 
 def check_seed(scored: Scored, trial: Trial) -> None:

@@ -23,12 +23,12 @@ class Cost:
         seconds: exclusive wall-clock seconds of the work itself.
         forward_tokens: tokens that passed forward through a model, prompts and generated ones alike.
         backward_tokens: tokens that passed backward.
-        generated_tokens: tokens decoded one at a time (also part of `forward_tokens`).
+        generated_tokens: tokens decoded one at a time; all but each answer's last are part of `forward_tokens`.
         forward_calls: sequences passed forward.
         backward_calls: sequences passed backward.
         flop: model FLOP (2 a weight and token forward, attention included).
         peak_bytes: highest memory seen in the stage: CUDA's allocator on a GPU, the resident set otherwise.
-        apart: seconds kept out of `seconds`, by what they went into (`load`, `import`, `wait`, `warmup`).
+        apart: seconds kept out of `seconds`, by what they went into (`load`, `import`, `wait`, `warmup`, `store`).
     """
 
     seconds: float = 0.0

@@ -6,6 +6,7 @@ import shlex
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +39,31 @@ def quiet_libraries() -> None:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
 
-def run_job(config: Any) -> bool:
-    """Hydra's task function: do the run that `config` describes and leave its record. True if it succeeded."""
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
+def job_runner(models: LoadedModels) -> Callable[[Any], bool]:
+    """Hydra's task function: do the run that a configuration describes and leave its record; True if it succeeded.
 
-    quiet_libraries()
-    plain = plain_dict(OmegaConf.to_container(config, resolve=True))
-    hydra = HydraConfig.get()
-    job = Job(plain, dict(hydra.runtime.choices), tuple(hydra.overrides.task))
-    results = Path(plain["results_dir"])
+    The jobs of one process share `models`: tokenizers stay, weights are let go of after each job.
+    """
+
+    def run_job(config: Any) -> bool:
+        from hydra.core.hydra_config import HydraConfig
+        from omegaconf import OmegaConf
+
+        quiet_libraries()
+        plain = plain_dict(OmegaConf.to_container(config, resolve=True))
+        hydra = HydraConfig.get()
+        try:
+            return _run_job(Job(plain, dict(hydra.runtime.choices), tuple(hydra.overrides.task)), models)
+        finally:
+            models.release()
+
+    return run_job
+
+
+def _run_job(job: Job, models: LoadedModels) -> bool:
+    results = Path(job.config["results_dir"])
     command = shlex.join(["dwbench", "run", *job.overrides])
-    settings = {"config": {key: value for key, value in plain.items() if key != "sweep"}, "command": command}
+    settings = {"config": {key: value for key, value in job.config.items() if key != "sweep"}, "command": command}
     key = hashlib.sha256(command.encode()).hexdigest()[:20]  # of an error from before the run's own key is known
     try:
         run = build_run(job)
@@ -57,8 +71,8 @@ def run_job(config: Any) -> bool:
         key = run.key(splits)
         name = f"{run.dataset.name} | {run.model.name} | {run.selector_label} | {run.budget.asked} | seed {run.seed}"
         say(name)
-        bench = Bench(Store(Path(plain["store_dir"])), progress())
-        record = {**execute(run, bench, LoadedModels(), splits), **settings}
+        bench = Bench(Store(Path(job.config["store_dir"])), progress())
+        record = {**execute(run, bench, models, splits), **settings}
         write_record(record_path(results, run.experiment, record), record)
         forget_failure(results, key, command)
     except Exception as error:

@@ -302,13 +302,15 @@ def _flat(prefix: str, data: Mapping[str, Any]) -> dict[str, Any]:
 def run_config(record: Record) -> dict[str, Any]:
     """The record's settings as a flat W&B configuration: what one groups and filters by."""
     data = record.data
-    training, scorer = record.training, data["scorer"]
+    training, scorer, embedder = record.training, data["scorer"], data["embedder"]
+    selector, evaluation = data["selector"], data["evaluation"]
     return {
         "run": record.run,
         "experiment": record.experiment,
         "dataset": record.dataset,
         "model": record.model,
         "scorer": None if scorer is None else scorer["name"],
+        "embedder": None if embedder is None else embedder["name"],
         "selector": record.selector,
         "selector_label": record.label,
         "budget": data["budget"]["asked"],
@@ -316,8 +318,10 @@ def run_config(record: Record) -> dict[str, Any]:
         "pool_rows": data["budget"]["pool"],
         "seed": record.seed,
         **_flat("dataset", {name: data["dataset"][name] for name in ("fingerprints", "rows")}),
-        **_flat("selector", data["selector"]["identity"]),
-        **({} if training is None else _flat("train", training["identity"])),
+        **_flat("selector", {"version": selector["version"], **selector["identity"]}),
+        **({} if training is None else _flat("train", {"version": training["version"], **training["identity"]})),
+        "split_seed": evaluation["split_seed"],
+        **_flat("eval", {"version": evaluation["version"], **evaluation["identity"]}),
         **_flat("environment", record.environment),
         **_flat("environments_differ", data.get("environments_differ", {})),
     }

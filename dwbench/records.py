@@ -26,15 +26,21 @@ REQUIRED = (
     "model.name",
     "model.identity",
     "scorer",
+    "embedder",
     "selector.name",
     "selector.label",
+    "selector.version",
     "selector.identity",
+    "selector.needs",
     "budget.asked",
     "budget.rows",
     "budget.pool",
     "seed",
     "selection.ids",
     "training",
+    "evaluation.version",
+    "evaluation.split_seed",
+    "evaluation.identity",
     "full_tuning.tokens",
     "full_tuning.flop",
     "metrics",
@@ -44,6 +50,8 @@ REQUIRED = (
     "environment.packages",
     "environment.python",
     "environment.hardware",
+    "artefacts.selection",
+    "artefacts.training",
     "artefacts.evaluation",
 )
 
@@ -82,6 +90,13 @@ class Record:
     def model(self) -> str:
         """The tuned model's name."""
         return str(self.data["model"]["name"])
+
+    @property
+    def tuned_model(self) -> Mapping[str, Any]:
+        """The tuned model's identity as in `LM.training_identity`: without the size of batches, which tuning makes its
+        own of."""
+        identity = self.data["model"]["identity"]
+        return {name: value for name, value in identity.items() if name != "token_budget"}
 
     @property
     def selector(self) -> str:

@@ -23,7 +23,8 @@ from dwbench.models.spec import LM
 from dwbench.records import differing
 from dwbench.representations.models import LoadedModels
 from dwbench.rules.ranking import Ranking, Scores, places, rank
-from dwbench.selectors.base import Context, Material, Selector, compute_scores, selection_stage
+from dwbench.selectors.base import Selector, compute_scores, selection_stage
+from dwbench.selectors.context import Context, Material, pool_order
 from dwbench.store import Artefact, Bench, write_json
 from dwbench.training.sft import TRAIN_VERSION, LoraSFT, adapter_folder, full_tuning, train_identity, tune
 
@@ -72,7 +73,7 @@ class Run:
                 "data": {split: fingerprint(getattr(splits, split), split in ordered) for split in SPLITS},
                 "task": identity(self.dataset.task),
                 "model": identity(self.model),
-                "scorer": identity(self.scorer) if {"scorer", "tokenizer"} & needs else None,
+                "scorer": identity(self.scorer) if "scorer" in needs else None,
                 "embedder": identity(self.embedder) if "embedder" in needs else None,
                 "selector": [self.selector.version, identity(self.selector)],
                 "rows": k,
@@ -85,7 +86,7 @@ class Run:
 
     def material(self, splits: Splits) -> Material:
         """What the selector may be given."""
-        return Material(splits, self.dataset.task, self.scorer, self.embedder, self.train, self.seed)
+        return Material(splits, self.dataset.task, self.model, self.scorer, self.embedder, self.train, self.seed)
 
 
 def rows_to_choose(run: Run, n: int) -> int:
@@ -126,13 +127,13 @@ def select(
         untrainable: uid and reason of rows that nothing can be learnt from; for every selector they rank last.
     """
     context = Context(selector.needs, bench, material, models)
-    allowed = np.array([row.uid not in untrainable for row in context.rows])
+    rows = pool_order(selector.needs, material.splits.pool)
+    allowed = np.array([row.uid not in untrainable for row in rows])
     found, artefact = _scores(bench, selector, context, k, allowed)
-    found = _mark_untrainable(found, context.rows, untrainable)
-    ties = seeds.draw([row.uid for row in context.rows], material.seed, "ties")
-    ranking = rank(found, k, ties)
-    chosen = tuple(context.rows[position] for position in ranking.order[:k])
-    return Selection(ranking, chosen, found, artefact, context.rows)
+    found = _mark_untrainable(found, rows, untrainable)
+    ranking = rank(found, k, seeds.draw(context.uids, material.seed, "ties"))
+    chosen = tuple(rows[position] for position in ranking.order[:k])
+    return Selection(ranking, chosen, found, artefact, rows)
 
 
 def _scores(
@@ -247,7 +248,7 @@ def _shape(run: Run, bench: Bench) -> Shape:
     def build(folder: Path) -> None:
         write_json(folder / "shape.json", Shape.of_configuration(load_config(run.model)).to_json())
 
-    found = bench.stage("shape", {"version": SHAPE_VERSION, "model": identity(run.model)}, build)
+    found = bench.stage("shape", {"version": SHAPE_VERSION, "model": run.model.training_identity()}, build)
     return Shape(**found.json("shape.json"))
 
 
@@ -280,11 +281,10 @@ def _record(
     evaluated: Artefact,
 ) -> dict[str, Any]:
     chosen = [pairs[row.uid] for row in selection.chosen if row.uid in pairs]
-    uses_model = {"scorer", "tokenizer"} & run.selector.needs
     reasons = [reason for reason in selection.scores.reasons if reason]
     training = None
     if trained is not None:
-        training = {"identity": identity(run.train), **trained.json("training.json")}
+        training = {"version": TRAIN_VERSION, "identity": identity(run.train), **trained.json("training.json")}
     parts = {"selection": selection.artefact, "training": trained, "evaluation": evaluated}
     used = {part: bench.store.closure((stage.ref,)) if stage else {} for part, stage in parts.items()}
     return {
@@ -299,11 +299,12 @@ def _record(
             "notes": list(splits.notes),
         },
         "model": _named(run.model),
-        "scorer": _named(run.scorer) if uses_model else None,
+        "scorer": _named(run.scorer) if "scorer" in run.selector.needs else None,
         "embedder": _named(run.embedder) if "embedder" in run.selector.needs else None,
         "selector": {
             "name": run.selector_name,
             "label": run.selector_label,
+            "version": run.selector.version,
             "identity": identity(run.selector),
             "needs": sorted(run.selector.needs),
         },
@@ -320,6 +321,11 @@ def _record(
             "places": _places(selection) if run.selector.fixed_share is None else None,
         },
         "training": training,
+        "evaluation": {
+            "version": EVALUATE_VERSION,
+            "split_seed": run.split_seed,
+            "identity": identity(run.evaluation),
+        },
         "full_tuning": full_tuning(_shape(run, bench), list(pairs.values()), run.train),
         "metrics": evaluated.json("metrics.json"),
         "cost": {part: _costs(stages) for part, stages in used.items()},

@@ -225,6 +225,11 @@ class Bench:
         """Book a block apart from the stage that is being built, as `Meter.apart`; outside of any it costs nobody."""
         return self.meter.apart(what) if self._open else nullcontext()
 
+    def use(self, ref: str) -> None:
+        """Note that the stage that is being built uses the result `ref`, which is in the store."""
+        if self._open and ref not in self._open[-1][1]:
+            self._open[-1][1].append(ref)
+
     def stage(self, name: str, identity: Mapping[str, Any], build: Build) -> Artefact:
         """The result of stage `name` with this identity: found, or built by `build(folder)` and stored.
 

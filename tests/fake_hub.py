@@ -17,11 +17,13 @@ class Answer:
 
 
 class Hub:
-    """Serves the folders of `commits`; branch `main` is at commit `main`. `asked` logs the requests."""
+    """Serves the folders of `commits`; branch `main` is at commit `main`. `asked` logs the requests; those with a part
+    that is in `failing` are answered with that status."""
 
     def __init__(self, kind: Literal["models", "datasets"], commits: dict[str, Path], main: str) -> None:
         self.commits, self.main = commits, main
         self.asked: list[str] = []
+        self.failing: dict[str, int] = {}
         self._api = f"/api/{kind}/us/mine"
         self._files = "/us/mine/resolve/" if kind == "models" else "/datasets/us/mine/resolve/"
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -33,6 +35,9 @@ class Hub:
         self._server.server_close()
 
     def answer(self, path: str) -> Answer:
+        for part, status in self.failing.items():
+            if part in path:
+                return Answer(status)
         if path.startswith(self._files):
             revision, name = path.removeprefix(self._files).split("/", 1)
             return self._file(self._commit(revision), name)

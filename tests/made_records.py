@@ -25,6 +25,11 @@ def made(
     dataset: str = "dialogsum",
     experiment: str | None = "quickstart",
     scorer: str | None = None,
+    embedder: str | None = None,
+    version: int = 1,
+    nll_rows: int | None = None,
+    split_seed: int = 0,
+    token_budget: int | None = None,
     select: tuple[float, float] = (2.0, 1e15),
     train_seconds: float = 30.0,
     rate: float = 1e-4,
@@ -39,9 +44,11 @@ def made(
     count = {"full": POOL, "zero_shot": 0}.get(selector, rows)
     label = label or selector
     settings = [dataset, label, count, seed, scorer, rate, experiment, torch, cores]
+    settings += [embedder, version, nll_rows, split_seed, token_budget]
     key = key_of(settings)
     tuned = selector != "zero_shot"
     training = {
+        "version": 1,
         "identity": {"epochs": 2, "learning_rate": rate},
         "rows": count,
         "epochs": 2,
@@ -52,6 +59,7 @@ def made(
         "loss": [[1, 3.5], [2, 2.25], [3, 1.75]],
     }
     scored = {"rouge_l": (0.25, 0.0125), "nll": (1.5, 0.03125)} if metrics is None else metrics
+    half = {} if token_budget is None else {"token_budget": token_budget}
     spent = {"selection": cost(*select), "training": cost(train_seconds, 1e14), "evaluation": cost(9.0, 1e13)}
     data = {
         "schema": 1,
@@ -64,11 +72,13 @@ def made(
             "task": {"class": "dwbench.data.Task"},
             "notes": [],
         },
-        "model": {"name": "smollm2-135m", "identity": {"weights": "d" * 20, "dtype": "float32"}},
+        "model": {"name": "smollm2-135m", "identity": {"weights": "d" * 20, "dtype": "float32", **half}},
         "scorer": None if scorer is None else {"name": scorer, "identity": {"weights": scorer}},
+        "embedder": None if embedder is None else {"name": embedder, "identity": {"weights": embedder}},
         "selector": {
             "name": selector,
             "label": label,
+            "version": version,
             "identity": {"class": selector, "label": label},
             "needs": [],
         },
@@ -82,6 +92,7 @@ def made(
             "response_tokens": 20 * count,
         },
         "training": training if tuned else None,
+        "evaluation": {"version": 1, "split_seed": split_seed, "identity": {"nll_rows": nll_rows}},
         "full_tuning": {"tokens": FULL_TOKENS, "flop": FULL_FLOP},
         "metrics": {name: {"value": v, "stderr": e, "n": 64} for name, (v, e) in scored.items()},
         "cost": {part: {"total": one, "stages": {f"{part}/{key}": one}} for part, one in spent.items()},

@@ -194,6 +194,7 @@ SELECT = {
         ["--selector", "random", "--input-column", "prompt", "--response-column", "prompt"],
         [": --response-column: is 'prompt', as --input-column is: name two columns"],
     ),
+    "length": (["--selector", "random", "--max-length", "1"], ["--max-length 1: must be at least 2"]),
     "format": (["--selector", "random", "--budget", "2", "--out", "out.csv"], ["out.csv", "must end in .jsonl"]),
     "folder": (["--selector", "random", "--budget", "2", "--out", "no/out.jsonl"], ["there is no folder no"]),
     "pool as output": (["--selector", "random", "--budget", "2", "--out", "pool.jsonl"], ["is the pool itself"]),
@@ -285,6 +286,14 @@ def mute_lm(tiny_lm: LM, tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.chat_template = None
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def test_a_length_is_set_by_its_option(cli: Callable[..., Told], pool: Path, tiny_lm: LM) -> None:
+    arguments = ["select", pool, "--selector", "low_ppl", "--model", tiny_lm.source, "--budget", "2"]
+    refused(cli(*arguments, "--max-length", "1025"), "--max-length: 1025, but", "set --max-length=1024 or less")
+    told = cli(*arguments, "--max-length", "5")
+    refused(told, "no row of the pool fits into 5 tokens", "raise --max-length")
+    assert cli(*arguments, "--max-length", "300").code == 0
 
 
 def test_a_model_without_chat_template(cli: Callable[..., Told], pool: Path, tmp_path: Path, mute_lm: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from dwbench.budget import parse_budget
+from dwbench.component import identity
 from dwbench.config import (
     GROUPS,
     build,
@@ -28,7 +29,8 @@ from dwbench.errors import UserError
 from dwbench.models.spec import LM
 from dwbench.representations.models import LoadedModels
 from dwbench.run import Run
-from dwbench.selectors.base import Context, Selector, score_identity
+from dwbench.selectors.base import Selector, score_identity
+from dwbench.selectors.context import Context
 from dwbench.store import Bench, Store
 from dwbench.sweep import plan
 from dwbench.training.sft import LoraSFT
@@ -193,13 +195,37 @@ def test_a_scorer_changes_nothing_where_none_is_used(tiny_lm: LM) -> None:
     assert one.key(splits) == other.key(splits)
 
 
+def test_a_scorer_runs_where_the_model_does(tiny_lm: LM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = ["model.device=cuda:1", "model.dtype=float16", f"scorer_model={tiny_lm.source}"]
+    scorer = build_run(compose(here)).scorer
+    assert (scorer.device, scorer.dtype, scorer.max_length) == ("cuda:1", "float16", 1024)
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "conf" / "model"
+    folder.mkdir(parents=True)
+    target = "_target_: dwbench.models.spec.LM"
+    (folder / "mine.yaml").write_text(f"{target}\nname: mine\nsource: {tiny_lm.source}\ndevice: cpu\ndtype: float32\n")
+    scorer = build_run(compose([*here[:2], "scorer_model=mine"])).scorer
+    assert (scorer.device, scorer.dtype) == ("cpu", "float32")
+
+
+def test_the_size_of_batches_is_no_reason_to_tune_again() -> None:
+    half = LM(name="m", source="embedded", dtype="bfloat16", device="cpu")
+    smaller = dataclasses.replace(half, token_budget=100)
+    assert half.training_identity() == smaller.training_identity()
+    assert identity(half) != identity(smaller)
+    for other in (dataclasses.replace(half, max_length=100), dataclasses.replace(half, dtype="float32")):
+        assert other.training_identity() != half.training_identity()
+    full = dataclasses.replace(half, dtype="float32")
+    assert full.training_identity() == identity(full)
+
+
 def test_a_configured_models_source_brings_its_settings() -> None:
     for name in ("qwen2.5-0.5b-instruct", "Qwen/Qwen2.5-0.5B-Instruct", "qwen/qwen2.5-0.5b-instruct"):
         lm = model_named(name, "--model")
         assert (lm.name, lm.max_length, lm.token_budget) == ("qwen2.5-0.5b-instruct", 8192, 16384)
     assert embedder_named("intfloat/e5-large-v2", "--embedder").prefix == "query: "
-    unknown = model_named("us/mine", "--model")
-    assert (unknown.name, unknown.source, unknown.max_length) == ("mine", "us/mine", LM.max_length)
+    unknown = embedder_named("us/mine", "--embedder")
+    assert (unknown.name, unknown.source, unknown.max_length) == ("mine", "us/mine", None)
 
 
 def test_a_users_own_configured_folder(tmp_path: Path, tiny_lm: LM, monkeypatch: pytest.MonkeyPatch) -> None:

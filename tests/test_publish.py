@@ -101,7 +101,7 @@ def runs_in(folder: Path) -> list[Run]:
 
 
 def test_a_record_becomes_a_run(tmp_path: Path) -> None:
-    record = made("ifd", scorer="gpt2", select=(40.0, 1e15))
+    record = made("ifd", scorer="gpt2", embedder="bge", nll_rows=64, select=(40.0, 1e15))
     done = publish_in(tmp_path, [record])
     assert done == Published(1, 0, 0, "offline", str(tmp_path / "wb" / "wandb"), None)
     (run,) = runs_in(tmp_path)
@@ -113,6 +113,9 @@ def test_a_record_becomes_a_run(tmp_path: Path) -> None:
     assert {name: run.config[name] for name in expected} == expected
     assert run.config["selector"] == "ifd"
     assert run.config["scorer"] == "gpt2"
+    assert (run.config["embedder"], run.config["selector/version"]) == ("bge", 1)
+    assert (run.config["eval/version"], run.config["eval/nll_rows"], run.config["split_seed"]) == (1, 64, 0)
+    assert run.config["train/version"] == 1
     assert run.config["budget_rows"] == 100
     assert run.config["train/learning_rate"] == 1e-4
     assert run.config["environment/packages/torch"] == "2.13.0"
@@ -249,7 +252,7 @@ def test_trouble_inside_wandb_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(wandb, "init", broken)
     done = publish_in(tmp_path, [made("ifd"), made("random")], mode="offline")
     assert done.count_new == 0
-    assert done.notice == "2 of 2 runs not published, first ifd-ba4a928f.json: the disk is full"
+    assert done.notice == f"2 of 2 runs not published, first {made('ifd').path}: the disk is full"
     assert not (tmp_path / "marks").exists()
 
 

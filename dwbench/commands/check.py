@@ -10,7 +10,8 @@ from dwbench.component import key_of
 from dwbench.job import quiet_libraries
 from dwbench.representations.models import LoadedModels
 from dwbench.run import evaluate_identity, prepare, rows_to_choose, select
-from dwbench.selectors.base import Context, selection_stage
+from dwbench.selectors.base import selection_stage
+from dwbench.selectors.context import Context
 from dwbench.store import Artefact, Bench, Store
 from dwbench.sweep import Planned, plan
 from dwbench.training.sft import train_identity
@@ -52,7 +53,7 @@ def _stages(planned: Planned, models: LoadedModels) -> list[tuple[str, str]]:
     prepared = prepare(run, models, splits)
     if run.selector.fixed_share is None:
         context = Context(run.selector.needs, bench, material, models)
-        allowed = np.array([row.uid not in prepared.untrainable for row in context.rows])
+        allowed = np.array([uid not in prepared.untrainable for uid in context.uids])
         stage, key = selection_stage(run.selector, context, k, allowed)
         scored = bench.store.find(stage, key_of(key))
         stages.append((stage, _state(scored)))

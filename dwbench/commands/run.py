@@ -9,7 +9,7 @@ from typing import Any
 from dwbench.checks import check_sweep
 from dwbench.config import conf_folder, search_path
 from dwbench.files import check_folder
-from dwbench.job import quiet_libraries, run_job, say
+from dwbench.job import job_runner, quiet_libraries, say
 from dwbench.publish import publish
 from dwbench.records import Record, load_records
 from dwbench.representations.models import LoadedModels
@@ -40,20 +40,22 @@ def run(arguments: Sequence[str]) -> int:
     quiet_libraries()
     multirun = bool({"-m", "--multirun"} & set(arguments))
     sweep = plan([argument for argument in arguments if argument not in ("-m", "--multirun")], multirun)
-    check_sweep(sweep, LoadedModels())
+    models = LoadedModels()
+    check_sweep(sweep, models)
     for key in ("results_dir", "store_dir"):
         check_folder(Path(sweep.planned[0].job.config[key]), key)
-    _launch(sweep)
+    _launch(sweep, models)
     return _report(sweep)
 
 
-def _launch(sweep: Sweep) -> None:
+def _launch(sweep: Sweep, models: LoadedModels) -> None:
     import hydra
 
     before = sys.argv
     sys.argv = ["dwbench", *sweep.hydra_arguments, *search_path()]
     try:
-        hydra.main(config_path=str(conf_folder().resolve()), config_name="config", version_base="1.3")(run_job)()
+        task = job_runner(models)
+        hydra.main(config_path=str(conf_folder().resolve()), config_name="config", version_base="1.3")(task)()
     finally:
         sys.argv = before
 

@@ -5,6 +5,7 @@ import json
 import re
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from dwbench.models.spec import LM
 from dwbench.representations.models import LoadedModels
 from dwbench.run import Selection, training_pairs
 from dwbench.run import select as choose
-from dwbench.selectors.base import Context, Material, Selector
+from dwbench.selectors.base import Selector
+from dwbench.selectors.context import Context, Material
 from dwbench.store import Bench, Store
 
 EMBEDDED = "smollm2-135m"
@@ -40,6 +42,7 @@ OPTIONS = {
     "dataset.input_column": "--input-column",
     "dataset.response_column": "--response-column",
     "model.source": "--model",
+    "model.max_length": "--max-length",
     "embedder.source": "--embedder",
 }
 """What the keys of `dwbench run`, which most messages name, are called here."""
@@ -51,6 +54,7 @@ def _parser() -> Parser:
     parser.add_argument("--selector", required=True, help="a method: `dwbench list selectors`")
     parser.add_argument("--budget", default="10%", help="5%%, 0.05, 50 or 100%% (default 10%%)")
     parser.add_argument("--model", help=f"scorer: configured name, folder or hub id (default {EMBEDDED})")
+    parser.add_argument("--max-length", type=int, metavar="TOKENS", help="longest sequence that the scorer is given")
     parser.add_argument("--embedder", default=EMBEDDED_ENCODER, help="text encoder: configured name, folder or hub id")
     parser.add_argument("--train", default="paper", choices=names("train"), help="how methods that tune a model do it")
     parser.add_argument("--target", metavar="FILE", help="labelled rows for targeted selectors")
@@ -80,11 +84,12 @@ def _select(arguments: Sequence[str]) -> int:
     selector, label = selector_named(given.selector, _settings(given.set))
     if selector.fixed_share == 0.0:
         raise UserError(f"--selector {given.selector}: chooses no rows: take another one")
-    model = model_named(given.model or EMBEDDED, "--model")
     embedder = embedder_named(given.embedder, "--embedder")
     train = build("--train", settings_of("train", given.train))
     if given.seed < 0:
         raise UserError(f"--seed {given.seed}: must be a whole number from 0")
+    if given.max_length is not None and given.max_length < 2:
+        raise UserError(f"--max-length {given.max_length}: must be at least 2")
     for option in ("out", "scores", "target", "store"):
         if getattr(given, option) == "":
             raise UserError(f"--{option}: is empty: give a name")
@@ -93,6 +98,9 @@ def _select(arguments: Sequence[str]) -> int:
     _check_outputs(source, given.target, out, scores)
     store = expanded(given.store)
     check_folder(store, f"--store {store}")
+    model = model_named(given.model or EMBEDDED, "--model")
+    if given.max_length is not None:
+        model = replace(model, max_length=given.max_length)
     dataset = _dataset(given, "target" in selector.needs)
     splits = dataset.load(given.seed)
     k = budget.rows(len(splits.pool)) if selector.fixed_share is None else len(splits.pool)
@@ -105,7 +113,7 @@ def _select(arguments: Sequence[str]) -> int:
         untrainable = _untrainable(models, model, dataset, splits)
     if "embedder" in selector.needs:
         check_encoder(embedder)
-    material = Material(splits, dataset.task, model, embedder, train, given.seed)
+    material = Material(splits, dataset.task, model, model, embedder, train, given.seed)
     try:
         check_selector(selector, Context(selector.needs, bench, material, models))
         chosen = choose(bench, models, selector, material, k, untrainable)
@@ -180,7 +188,7 @@ def _untrainable(models: LoadedModels, model: LM, dataset: UserFile, splits: Spl
     if not pairs:
         raise UserError(
             f"--model {model.name}: no row of the pool fits into {model.max_length} tokens with any of its response: "
-            f"give a model that takes more"
+            f"raise --max-length, or give a model that takes more"
         )
     reason = f"no response token fits behind the prompt within {model.max_length} tokens"
     return {row.uid: reason for row in splits.pool if row.uid not in pairs}

@@ -32,7 +32,7 @@ class CountingHFLM(HFLM):  # type: ignore[misc]
         rows, prompt = context.shape
         new = output.shape[1] - prompt
         self._meter.count(
-            forward_tokens=rows * (prompt + new),
+            forward_tokens=rows * (prompt + max(0, new - 1)),  # the last token is not read
             generated_tokens=rows * new,
             forward_calls=rows,
             flop=self._shape.forward([prompt] * rows, rows) + rows * self._shape.decode(prompt, max(0, new - 1)),

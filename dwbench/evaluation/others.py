@@ -51,7 +51,7 @@ def evaluate_others(bench: Bench, lm: LM, model: Any, chat: Chat, config: Evalua
 
     with bench.meter.apart("load"):
         check_tasks(config.tasks)
-    ends = end_tokens(model, chat.tokenizer)
+    ends = end_tokens(model, chat)
     # lm-eval sets no more than do_sample: a model's default repetition penalty would go on to apply.
     model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=ends[0])  # type: ignore[no-untyped-call]
     with quiet_lm_eval():

@@ -49,9 +49,18 @@ class Chat:
         if self.tokenizer.eos_token_id is None:
             raise UserError(f"model {name}: its tokenizer has no token that ends a turn (eos): take an instruct model")
 
-    @property
+    @functools.cached_property
     def end_of_turn(self) -> int:
-        """The id that ends an assistant turn and is learnt with the response."""
+        """The id that ends an assistant turn and is learnt with the response.
+
+        It is the special token that the template puts behind an answer; where it puts none, the tokenizer's `eos`. The
+        two differ for Gemma (`<end_of_turn>`, `<eos>`) and Phi-3 (`<|end|>`, `<|endoftext|>`).
+        """
+        answer = "previous answer"
+        rendered = self._rendered([("user", "?"), ("assistant", answer)], add_generation_prompt=False)
+        behind = self.ids(rendered.rpartition(answer)[2].lstrip())
+        if rendered.count(answer) == 1 and behind and behind[0] in self.tokenizer.added_tokens_decoder:
+            return behind[0]
         return int(self.tokenizer.eos_token_id)
 
     def text(self, turns: Sequence[Turn]) -> str:
@@ -59,10 +68,16 @@ class Chat:
 
         Raises UserError for turns that the template refuses (some want user and assistant by turns).
         """
-        messages = [{"role": role, "content": content} for role, content in self._foldable(turns)]
+        return self._rendered(self._foldable(turns), add_generation_prompt=True)
+
+    def _rendered(self, turns: Sequence[Turn], add_generation_prompt: bool) -> str:
+        messages = [{"role": role, "content": content} for role, content in turns]
         try:
             rendered: str = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True, date_string=TEMPLATE_DATE
+                messages,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                date_string=TEMPLATE_DATE,
             )
         except jinja2.TemplateError as error:
             roles = ", ".join(message["role"] for message in messages)
@@ -81,9 +96,7 @@ class Chat:
 
         Templates without such a header (Mistral's) give an empty user turn in its place.
         """
-        messages = [{"role": "user", "content": "?"}]
-        render = self.tokenizer.apply_chat_template
-        without = render(messages, tokenize=False, add_generation_prompt=False, date_string=TEMPLATE_DATE)
+        without = self._rendered([("user", "?")], add_generation_prompt=False)
         whole = self.text([("user", "?")])
         header = whole.removeprefix(without)
         if not header or header == whole:

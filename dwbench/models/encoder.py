@@ -13,10 +13,13 @@ from dwbench.models.hub import hub_identity
 from dwbench.models.loading import check_device, load
 from dwbench.models.spec import device_named, folder_fingerprint, refuse_unknown_device
 
+LONGEST_TEXT = 8192
+"""Tokens of a text that are read at most where no length is given."""
+
 
 @component
 class Encoder:
-    """A model that turns a text into one vector. It runs in float32, so that vectors don't depend on the batch.
+    """A model that turns a text into one vector. It runs in float32, where the batch hardly moves vectors.
 
     Attributes:
         name: what tables call it.
@@ -26,8 +29,10 @@ class Encoder:
         pooling: `default` runs the model's own modules; `mean` and `cls` take the mean of the last hidden states, or
             the first of them, and leave out whatever comes behind the model's own pooling.
         prefix: text put in front of every text (E5's `query: `). None: the model's own default, which few have.
-        max_length: tokens of a text that are read, special ones included.
-        batch_size: texts of one forward batch. It moves vectors by less than 1e-5.
+        max_length: tokens of a text that are read, special ones included. None: as many as the model's own files say,
+            at most 8,192.
+        batch_size: texts of one forward batch. It moves vectors by less than 1e-5, which can be
+            enough for a row between two clusters.
         device: `cpu`, `cuda`, `cuda:1`, `mps`; `auto` is `cuda` where there is one.
     """
 
@@ -38,13 +43,13 @@ class Encoder:
     revision: str | None = None
     pooling: Literal["default", "mean", "cls"] = "default"
     prefix: str | None = None
-    max_length: int = 256
-    batch_size: int = field(default=64, metadata=NOT_IN_KEY)
+    max_length: int | None = None
+    batch_size: int = 64
     device: str = field(default="auto", metadata=NOT_IN_KEY)
 
     def __post_init__(self) -> None:
         refuse_unknown_device(self.device)
-        if self.max_length < 3:
+        if self.max_length is not None and self.max_length < 3:
             raise ValueError("max_length: must be at least 3")
         if self.batch_size < 1:
             raise ValueError("batch_size: must be at least 1")
@@ -63,7 +68,8 @@ class Encoder:
         }
 
     def weights_identity(self) -> dict[str, str]:
-        """Checksum of the embedded model, hash of all files for a folder, id and commit for a hub model.
+        """Checksum of the embedded model, `folder_fingerprint` of a folder with the subfolders of its modules, id and
+        commit of a hub model.
 
         Raises UserError for what is no model, and for a hub model as `dwbench.models.hub.snapshot_of`.
         """
@@ -125,13 +131,20 @@ def load_encoder(encoder: Encoder) -> Any:
     if encoder.prefix is not None:
         model.prompts, model.default_prompt_name = {"prefix": encoder.prefix}, "prefix"
     _check_length(encoder, model.transformers_model)
-    model.max_seq_length = encoder.max_length
+    model.max_seq_length = encoder.max_length or _own_length(model)
     return model.eval()
+
+
+def _own_length(model: Any) -> int:
+    """How many tokens of a text a SentenceTransformer reads by itself."""
+    # A tokenizer that knows no limit says 10 ** 30.
+    limits = (model.max_seq_length, _longest_text(model.transformers_model), LONGEST_TEXT)
+    return min(limit for limit in limits if limit is not None)
 
 
 def _check_length(encoder: Encoder, transformer: Any) -> None:
     longest = _longest_text(transformer)
-    if longest is not None and encoder.max_length > longest:
+    if encoder.max_length is not None and longest is not None and encoder.max_length > longest:
         raise UserError(
             f"embedder.max_length: {encoder.max_length}, but {encoder.name} takes {longest} tokens: "
             f"set embedder.max_length={longest} or less"

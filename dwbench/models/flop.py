@@ -1,17 +1,21 @@
 """Model FLOP from shapes: 2 for each weight and token forward, plus attention; machine independent.
 
 Embedding look-ups cost nothing; the LM head costs only the rows that it is applied to. Attention is counted causally:
-a token at position p reads p + 1 keys, 2 x 2 x hidden_of_attention FLOP for each key and layer.
+a token at position p reads p + 1 keys, 2 x 2 x hidden_of_attention FLOP for each key and layer. Of a mixture of experts
+each token passes through as many as its router picks.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dwbench.errors import UserError
+
 
 @dataclass(frozen=True)
 class Shape:
-    """What FLOP depend on: weights in the decoder layers, LM head's size, layers, width of all heads together."""
+    """What FLOP depend on: weights in the decoder layers that a token passes through, LM head's size, layers, width of
+    all heads together."""
 
     layer_weights: int
     vocab: int
@@ -21,13 +25,13 @@ class Shape:
 
     @classmethod
     def of(cls, model: Any) -> "Shape":
-        """Read off a loaded transformers causal LM."""
+        """Read off a loaded transformers causal LM. Raises UserError for experts of a layout that is not known here."""
         config = model.config
         heads = config.num_attention_heads
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
         decoder = model.get_decoder()
         return cls(
-            layer_weights=sum(weight.numel() for layer in decoder.layers for weight in layer.parameters()),
+            layer_weights=_active_weights(decoder.layers, config),
             vocab=config.vocab_size,
             hidden=config.hidden_size,
             layers=config.num_hidden_layers,
@@ -68,3 +72,21 @@ class Shape:
         """FLOP of one training pass with frozen base weights: forward, gradients of the activations, and a second
         forward where activations are recomputed. The adapters themselves (below 2 %) are left out."""
         return (3.0 if checkpointing else 2.0) * self.forward(lengths, head_rows)
+
+
+def _active_weights(layers: Any, config: Any) -> int:
+    """Weights of the layers that a token passes through: all but the experts that its router does not pick."""
+    sizes = {True: 0, False: 0}
+    for name, weight in layers.named_parameters():
+        sizes[".experts." in name] += weight.numel()
+    of_experts, others = sizes[True], sizes[False]
+    experts = getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None)
+    active = getattr(config, "num_experts_per_tok", None)
+    if not of_experts and not experts:
+        return others
+    if not (of_experts and experts and active):
+        raise UserError(
+            f"model: how many experts of a {config.model_type} are active is not known here, and its FLOP with it: "
+            "take another one"
+        )
+    return others + int(of_experts * active // experts)

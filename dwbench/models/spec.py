@@ -9,7 +9,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from dwbench.component import NOT_IN_KEY, component
+from dwbench.component import NOT_IN_KEY, component, identity
 from dwbench.errors import UserError
 from dwbench.files import expanded
 from dwbench.models import embedded
@@ -33,7 +33,7 @@ class LM:
         device: `cpu`, `cuda`, `cuda:1`, `mps`; `auto` is `cuda` where there is one.
         max_length: longest sequence in tokens, prompt and response together.
         token_budget: padded tokens of one forward batch. It moves scores by less than 1e-5 in float32 and is then
-            not part of the key.
+            no part of any key; in half precision it is part of what is computed in such batches, which tuning is not.
     """
 
     section: ClassVar[str] = "model"
@@ -67,8 +67,12 @@ class LM:
             fields["token_budget"] = self.token_budget
         return fields
 
+    def training_identity(self) -> dict[str, Any]:
+        """The identity but for `token_budget`: what determines a tuning, which makes batches of its own."""
+        return {name: value for name, value in identity(self).items() if name != "token_budget"}
+
     def weights_identity(self) -> dict[str, str]:
-        """Checksum and conversion of the embedded model, hash of all files for a folder, id and commit for a hub model.
+        """Checksum and conversion of the embedded model, `folder_fingerprint` of a folder, or id and commit on the hub.
 
         Raises UserError for what is no model, and for a hub model as `dwbench.models.hub.snapshot_of`.
         """
@@ -131,8 +135,9 @@ def device_named(device: str) -> str:
 
 
 def folder_fingerprint(folder: Path, subfolders: Sequence[str] = ()) -> str:
-    """Hash of the names and contents of the files that make up a model, in `folder` and those of its subfolders that
-    are named; remembered by size and time of change."""
+    """Hash of the names and contents of a model's files: weights (.safetensors), configuration, tokenizer and template
+    (.json, .model, .txt, .jinja), in `folder` and those of its subfolders that are named. Whatever else lies there is
+    no part of it. Remembered by size and time of change."""
     files = {
         path.relative_to(folder).as_posix(): path
         for part in (".", *subfolders)

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from dwbench.component import canonical_json
 from dwbench.records import Record
 from dwbench.report.formats import MISSING, Column, markdown_grid, text_grid
+from dwbench.report.labels import label, told_apart
 from dwbench.report.str_ratio import CHOOSES_NOTHING
 
 
@@ -16,8 +18,8 @@ class Agreement:
     """Selectors of one pool, compared in pairs.
 
     Attributes:
-        title: data set, pool and budget.
-        labels: the selectors.
+        title: data set, tuned model, budget, pool and seed.
+        labels: the selectors, with what tells those of one name apart.
         spearman: correlation of their rankings of the pool, [n, n]; over rows that both can score, NaN below three.
         overlap: share of the rows chosen by one that the other chose too, [n, n]; both chose the same number.
         expected: overlap of two independent draws of that size.
@@ -31,29 +33,78 @@ class Agreement:
 
 
 def agreements(records: Sequence[Record]) -> list[Agreement]:
-    """One for each pool, scoring model, seed and budget that several selectors chose from."""
-    groups: dict[tuple[object, ...], dict[str, Record]] = {}
+    """One for each pool, tuned model, budget and seed under which records tell of several selections.
+
+    Records that differ only in what happened after it share one selection: settings of tuning or evaluation. Any others
+    are compared; those with one label are told apart.
+    """
+    groups: dict[str, list[Record]] = {}
     for record in records:
-        if record.selector in CHOOSES_NOTHING or record.data["selection"].get("places") is None:
-            continue
-        data = record.data
-        pool = data["dataset"]["fingerprints"]["pool"]
-        key = (data["dataset"]["name"], data["model"]["name"], pool, data["budget"]["rows"], data["seed"])
-        groups.setdefault(key, {}).setdefault(data["selector"]["label"], record)
-    return [_agreement(key, list(group.values())) for key, group in sorted(groups.items(), key=str) if len(group) > 1]
+        if record.selector not in CHOOSES_NOTHING and record.data["selection"].get("places") is not None:
+            groups.setdefault(canonical_json(_group_identity(record)), []).append(record)
+    groups = {key: different for key, group in groups.items() if len(different := _each_selection_once(group)) > 1}
+    firsts = [group[0] for group in groups.values()]
+    titles = told_apart(
+        [_title(record) for record in firsts],
+        [_group_identity(record) for record in firsts],
+        [record.run for record in firsts],
+    )
+    found = [(_place(group[0]), _agreement(title, group)) for group, title in zip(groups.values(), titles, strict=True)]
+    return [agreement for _, agreement in sorted(found, key=lambda pair: (pair[0], pair[1].title))]
 
 
-def _agreement(key: tuple[object, ...], records: Sequence[Record]) -> Agreement:
-    dataset, model, _, rows, seed = key
-    pool = records[0].data["budget"]["pool"]
+def _group_identity(record: Record) -> dict[str, Any]:
+    dataset = record.data["dataset"]
+    return {
+        "dataset": {"name": record.dataset, "pool": dataset["fingerprints"]["pool"]},
+        "model": {"name": record.model, **record.tuned_model},
+        "rows": record.rows,
+        "seed": record.seed,
+    }
+
+
+def _each_selection_once(group: Sequence[Record]) -> list[Record]:
+    # By what came out too: what was computed in two environments may differ.
+    by_selection = {canonical_json([_selection_identity(record), record.data["selection"]]): record for record in group}
+    return list(by_selection.values())
+
+
+def _selection_identity(record: Record) -> dict[str, Any]:
+    data, training = record.data, record.training
+    tunes = "training" in data["selector"]["needs"]
+    return {
+        "selector": {"version": data["selector"]["version"], **data["selector"]["identity"]},
+        "scorer": data["scorer"],
+        "embedder": data["embedder"],
+        "dataset": {"target": data["dataset"]["fingerprints"].get("target"), "task": data["dataset"]["task"]},
+        "training": training["identity"] if training is not None and tunes else None,
+    }
+
+
+def _title(record: Record) -> str:
+    pool = record.data["budget"]["pool"]
+    return f"{record.dataset}, {record.model}: {record.rows} of {pool} rows, seed {record.seed}"
+
+
+def _place(record: Record) -> tuple[str, str, int, int]:
+    return record.dataset, record.model, record.rows, record.seed
+
+
+def _agreement(title: str, records: Sequence[Record]) -> Agreement:
+    first = records[0]
     places = [np.array(record.data["selection"]["places"], dtype=np.float64) for record in records]
     chosen = [set(record.data["selection"]["ids"]) for record in records]
+    labels = told_apart(
+        [label(record) for record in records],
+        [_selection_identity(record) for record in records],
+        [record.run for record in records],
+    )
     return Agreement(
-        title=f"{dataset}, {model}: {rows} of {pool} rows, seed {seed}",
-        labels=tuple(record.data["selector"]["label"] for record in records),
+        title=title,
+        labels=tuple(labels),
         spearman=np.array([[spearman(one, other) for other in places] for one in places]),
         overlap=np.array([[len(one & other) / max(1, len(one)) for other in chosen] for one in chosen]),
-        expected=float(rows) / pool if isinstance(rows, int) else float("nan"),
+        expected=first.rows / first.data["budget"]["pool"],
     )
 
 
@@ -89,7 +140,7 @@ def render(found: Sequence[Agreement], form: Literal["text", "md"]) -> str:
 
 
 def _matrix(labels: Sequence[str], values: np.ndarray) -> list[Column]:
-    numbered = [f"{number} {label}" for number, label in enumerate(labels, 1)]
+    numbered = [f"{number} {name}" for number, name in enumerate(labels, 1)]
     columns = [
         Column(str(number), tuple(MISSING if np.isnan(value) else f"{value:.2f}" for value in column))
         for number, column in enumerate(values.T, 1)

@@ -39,10 +39,10 @@ def tuning_group(record: Record) -> str | None:
         return None
     return canonical_json(
         [
-            record.data["model"]["identity"],
+            record.tuned_model,
             record.data["dataset"]["fingerprints"]["pool"],
             record.data["dataset"]["task"],
-            record.training["identity"],
+            [record.training["version"], record.training["identity"]],
             record.environment_of("training", "hardware."),
         ]
     )

@@ -8,7 +8,8 @@ from typing import Any
 
 from dwbench.component import canonical_json
 from dwbench.errors import UserError
-from dwbench.records import PARTS, Record, flat
+from dwbench.records import PARTS, Record
+from dwbench.report.labels import label, told_apart
 from dwbench.report.str_ratio import CHOOSES_NOTHING, Ratio, ratios
 
 
@@ -86,7 +87,7 @@ def table(records: Sequence[Record], *, reference: Sequence[Record] = (), allow_
     for record in once:
         groups.setdefault(canonical_json(_section_identity(record)), []).append(record)
     firsts = [group[0] for group in groups.values()]
-    titles = _told_apart(
+    titles = told_apart(
         [_title(record) for record in firsts],
         [_section_identity(record) for record in firsts],
         [record.run for record in firsts],
@@ -133,16 +134,24 @@ def _section_identity(record: Record) -> dict[str, Any]:
     dataset = record.data["dataset"]
     return {
         "dataset": {name: dataset[name] for name in ("name", "fingerprints", "rows", "task")},
-        "model": {"name": record.model, **record.data["model"]["identity"]},
+        "model": {"name": record.model, **record.tuned_model},
     }
 
 
 def _row_identity(record: Record) -> dict[str, Any]:
+    data, training = record.data, record.training
+    selector, evaluation = data["selector"], data["evaluation"]
     return {
-        "selector": record.data["selector"]["identity"],
-        "scorer": record.data["scorer"],
+        "selector": {"version": selector["version"], **selector["identity"]},
+        "scorer": data["scorer"],
+        "embedder": data["embedder"],
         "budget": _budget(record),
-        "training": None if record.training is None else record.training["identity"],
+        "training": None if training is None else {"version": training["version"], **training["identity"]},
+        "evaluation": {
+            "version": evaluation["version"],
+            "split_seed": evaluation["split_seed"],
+            **evaluation["identity"],
+        },
     }
 
 
@@ -167,8 +176,8 @@ def _section(records: Sequence[Record], title: str, ratio_of: Mapping[str, Ratio
     apart.sort(key=lambda group: _place(group[0]))
     firsts = [group[0] for group in apart]
     # Told apart within one budget: the budget has a column of its own.
-    named = _told_apart(
-        [f"{_budget(record)} {_label(record)}" for record in firsts],
+    named = told_apart(
+        [f"{_budget(record)} {label(record)}" for record in firsts],
         [_row_identity(record) for record in firsts],
         [record.run for record in firsts],
     )
@@ -180,7 +189,7 @@ def _section(records: Sequence[Record], title: str, ratio_of: Mapping[str, Ratio
         title=title,
         pool=int(first.data["budget"]["pool"]),
         metrics=tuple(dict.fromkeys(name for record in records for name in record.metrics)),
-        rows=tuple(_row(group, label, ratio_of) for group, label in zip(apart, labels, strict=True)),
+        rows=tuple(_row(group, called, ratio_of) for group, called in zip(apart, labels, strict=True)),
     )
 
 
@@ -201,36 +210,14 @@ def _repeats_apart(group: list[Record]) -> list[list[Record]]:
     return [[record] for record in different]
 
 
-def _label(record: Record) -> str:
-    scorer = record.data["scorer"]
-    weaker = scorer is not None and scorer["name"] != record.model
-    return f"{record.label} by {scorer['name']}" if weaker else record.label
-
-
-def _told_apart(names: Sequence[str], identities: Sequence[Mapping[str, Any]], runs: Sequence[str]) -> list[str]:
-    """`names`; one that occurs twice gets what differs, at most three fields, or else its run."""
-    fields_of = [flat(one) for one in identities]
-    told = []
-    for index, name in enumerate(names):
-        same = [fields_of[other] for other, other_name in enumerate(names) if other_name == name]
-        fields = dict.fromkeys(field for one in same for field in one)
-        differ = [field for field in fields if len({str(one.get(field)) for one in same}) > 1]
-        what = ", ".join(f"{field}={str(fields_of[index].get(field))[:24]}" for field in differ[:3])
-        alone = same.count(fields_of[index]) == 1
-        if len(same) > 1:
-            what = what if alone else f"{what}, run {runs[index][:8]}".removeprefix(", ")
-        told.append(f"{name} ({what})" if what else name)
-    return told
-
-
-def _row(group: Sequence[Record], label: str, ratio_of: Mapping[str, Ratio]) -> Row:
+def _row(group: Sequence[Record], called: str, ratio_of: Mapping[str, Ratio]) -> Row:
     different = _evaluations(group)
     names = dict.fromkeys(name for record in different for name in record.metrics)
     every = [ratio_of[record.run] for record in group]
     seconds = [0.0 if r.selector in CHOOSES_NOTHING else r.spent("selection", "seconds") for r in group]
     tokens = [0 if record.training is None else int(record.training["tokens"]) for record in group]
     return Row(
-        label=label,
+        label=called,
         budget=_budget(group[0]),
         seeds=len(different),
         scores={name: _score(found) for name in names if (found := _known(different, name))},

@@ -1,11 +1,17 @@
 """Greedy answers for a batch of prompts, each row stopped as soon as its answer is complete."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dwbench.models.chat import Chat
+
 if TYPE_CHECKING:
     import torch
+
+SETTLING = "\n:"
+"""What a token must hold to complete an answer: answers end with a line, or where the next label begins."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Answer:
 
 def greedy(
     model: Any,
-    tokenizer: Any,
+    chat: Chat,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     is_complete: Callable[[str], bool] | None = None,
@@ -33,9 +39,11 @@ def greedy(
 ) -> list[Answer]:
     """Greedy continuations of one batch of prompts.
 
-    A row ends at the model's end token, when `is_complete(text so far)` says so, or at `max_new_tokens`. The model's
-    own sampling defaults (temperature, repetition penalty) don't apply. `observe` is shown the logits [rows,
-    vocabulary] of every step in float32, those of rows that have ended included.
+    A row ends at the model's end token, when `is_complete(text so far)` says so, or at `max_new_tokens`. `is_complete`
+    is asked only behind a token with a character of `SETTLING`: to decode all text at every step is quadratic in its
+    length. Its answer must not change anywhere else. The model's own sampling defaults (temperature, repetition
+    penalty) don't apply. `observe` is shown the logits [rows, vocabulary] of every step in float32, those of rows that
+    have ended included.
     """
     import torch
     from transformers import (
@@ -52,8 +60,12 @@ def greedy(
     for row, prompt in enumerate(prompts):
         ids[row, longest - len(prompt) :] = torch.tensor(list(prompt))
         mask[row, longest - len(prompt) :] = 1
-    ends = end_tokens(model, tokenizer)
+    tokenizer, ends = chat.tokenizer, end_tokens(model, chat)
     complete = is_complete or (lambda text: False)
+
+    @functools.cache
+    def settles(token: int) -> bool:
+        return any(mark in tokenizer.decode([token]) for mark in SETTLING)
 
     class Observed(LogitsProcessor):
         def __call__(self, input_ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
@@ -62,8 +74,11 @@ def greedy(
 
     class Complete(StoppingCriteria):
         def __call__(self, input_ids: "torch.Tensor", scores: Any, **options: Any) -> "torch.Tensor":
-            texts = tokenizer.batch_decode(input_ids[:, longest:], skip_special_tokens=True)
-            return torch.tensor([complete(text) for text in texts], device=input_ids.device)
+            done = [
+                settles(newest) and complete(tokenizer.decode(input_ids[row, longest:], skip_special_tokens=True))
+                for row, newest in enumerate(input_ids[:, -1].tolist())
+            ]
+            return torch.tensor(done, device=input_ids.device)
 
     config = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False,
@@ -82,16 +97,16 @@ def greedy(
             attention_mask=mask.to(model.device),
             generation_config=config,
             logits_processor=LogitsProcessorList([Observed()]),
-            stopping_criteria=StoppingCriteriaList([Complete()] if is_complete else []),
+            stopping_criteria=StoppingCriteriaList([] if is_complete is None else [Complete()]),
         )
     return [_answer(tokenizer, row[longest:].tolist(), ends, max_new_tokens, complete) for row in output.cpu()]
 
 
-def end_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """Ids that end an answer: the tokenizer's end of turn first, then those of the model's own configuration."""
+def end_tokens(model: Any, chat: Chat) -> list[int]:
+    """Ids that end an answer: the one that is learnt with responses first, then those of tokenizer and model."""
     configured = model.generation_config.eos_token_id
     more = configured if isinstance(configured, list) else [configured] if configured is not None else []
-    return list(dict.fromkeys([int(tokenizer.eos_token_id), *(int(token) for token in more)]))
+    return list(dict.fromkeys([chat.end_of_turn, int(chat.tokenizer.eos_token_id), *(int(token) for token in more)]))
 
 
 def _answer(tokenizer: Any, new: list[int], ends: list[int], cap: int, is_complete: Callable[[str], bool]) -> Answer:

@@ -36,7 +36,7 @@ class LoadedModels:
         return load_config(lm)
 
     def scorer(self, lm: LM, bench: Bench, adapter: Path | None = None) -> Scorer:
-        """The engine over the model, or over the model with an adapter; of adapted ones only the last is kept."""
+        """The engine over the model, or over the model with an adapter, which then is the only one that is kept."""
         key = canonical_json([identity(lm), lm.resolved_device()])
         if adapter is not None:
             return Scorer(self._with_adapter(key, lm, adapter), self.chat(lm), bench, lm.token_budget)
@@ -47,8 +47,7 @@ class LoadedModels:
     def _with_adapter(self, key: str, lm: LM, adapter: Path) -> Any:
         key = f"{key} {adapter.resolve()}"
         if self._adapted is None or self._adapted[0] != key:
-            self._adapted = None
-            gc.collect()
+            self.release()
             self._adapted = key, load_model(lm, adapter)
         return self._adapted[1]
 

@@ -8,10 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-KEY_COST = 4
-"""Prefix tokens that take the memory of one token of a continuation: a key and a value against all of a layer's
-activations. Batches are sized by it."""
-
 
 @dataclass(frozen=True)
 class CachedPrefix:

@@ -8,11 +8,11 @@ import numpy as np
 from dwbench.models.chat import Chat, Pair
 from dwbench.models.flop import Shape
 from dwbench.representations.attention import AttentionProbe, RowsAndColumns
-from dwbench.representations.batches import batches
+from dwbench.representations.batches import KEY_COST, batches, generation_batches
 from dwbench.representations.generation import Answer, greedy
 from dwbench.representations.heads import Head, Uniform, retrieval_scores, uniform_heads
 from dwbench.representations.hidden import batch_mean_hidden
-from dwbench.representations.prefix import KEY_COST, CachedPrefix, read_prefix
+from dwbench.representations.prefix import CachedPrefix, read_prefix
 from dwbench.representations.probes import Probe
 from dwbench.representations.token_nll import batch_token_nll
 from dwbench.representations.uncertainty import Steps, given_steps, greedy_steps
@@ -154,20 +154,19 @@ class Scorer:
         self,
         prompts: Sequence[Sequence[int]],
         max_new_tokens: int,
-        is_complete: Callable[[str], bool] = lambda text: False,
+        is_complete: Callable[[str], bool] | None = None,
         layer: int | None = None,
         wanted: Sequence[RowsAndColumns] = (),
         what: str = "answers",
     ) -> Answers:
-        """Greedy answers. With a `layer` (0-based) also the attention mass on the parts that `wanted` names, taken
-        from the prefill of the same generation."""
+        """Greedy answers, each until `is_complete` where that is given (`greedy`). With a `layer` (0-based) also the
+        attention mass on the parts that `wanted` names, taken from the prefill of the same generation."""
         answers: list[Answer | None] = [None] * len(prompts)
         mass: list[np.ndarray] = [np.empty(0)] * len(prompts)
-        lengths = [len(prompt) + max_new_tokens for prompt in prompts]
         if prompts:
             self._warm_up(Pair(tuple(prompts[0][:64]), (self.chat.end_of_turn,)))
         with self._bench.progress.track(what, len(prompts)) as advance:
-            for group in batches(lengths, self._token_budget):
+            for group in self._to_generate(prompts, max_new_tokens):
                 members = [prompts[position] for position in group]
                 if layer is None:
                     found = self._greedy(members, max_new_tokens, is_complete)
@@ -190,9 +189,9 @@ class Scorer:
         if prompts:
             self._warm_up(Pair(tuple(prompts[0][:64]), (self.chat.end_of_turn,)))
         with self._bench.progress.track(what, len(prompts)) as advance:
-            for group in batches([len(prompt) + max_new_tokens for prompt in prompts], self._token_budget):
+            for group in self._to_generate(prompts, max_new_tokens):
                 members = [prompts[position] for position in group]
-                steps = greedy_steps(self._model, self.chat.tokenizer, members, max_new_tokens)
+                steps = greedy_steps(self._model, self.chat, members, max_new_tokens)
                 self._count_generation(members, [one.logp.size for one in steps])
                 found.update(zip(group, steps, strict=True))
                 advance(len(group))
@@ -206,25 +205,29 @@ class Scorer:
         with self._bench.progress.track(what, len(pairs)) as advance:
             for group in batches([pair.length for pair in pairs], self._token_budget):
                 members = [pairs[position] for position in group]
-                found.update(zip(group, given_steps(self._model, self.chat.tokenizer, members), strict=True))
+                found.update(zip(group, given_steps(self._model, self.chat, members), strict=True))
                 self._count_forward(members)
                 advance(len(group))
         return [found[position] for position in range(len(pairs))]
 
+    def _to_generate(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
+        return generation_batches([len(prompt) for prompt in prompts], max_new_tokens, self._token_budget)
+
     def _greedy(
-        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, is_complete: Callable[[str], bool]
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, is_complete: Callable[[str], bool] | None
     ) -> list[Answer]:
-        found = greedy(self._model, self.chat.tokenizer, prompts, max_new_tokens, is_complete)
+        found = greedy(self._model, self.chat, prompts, max_new_tokens, is_complete)
         self._count_generation(prompts, [answer.n_tokens for answer in found])
         return found
 
     def _count_generation(self, prompts: Sequence[Sequence[int]], new: Sequence[int]) -> None:
-        """Book a prefill for every prompt and `new` decoded tokens behind it."""
+        """Book a prefill for every prompt and `new` tokens decoded behind it, the last of which is not fed again."""
         lengths = [len(prompt) for prompt in prompts]
         flop = self._shape.forward(lengths, len(prompts))
-        flop += sum(self._shape.decode(n, max(0, m - 1)) for n, m in zip(lengths, new, strict=True))
+        fed = [max(0, n - 1) for n in new]
+        flop += sum(self._shape.decode(prompt, n) for prompt, n in zip(lengths, fed, strict=True))
         self._bench.meter.count(
-            forward_tokens=sum(lengths) + sum(new),
+            forward_tokens=sum(lengths) + sum(fed),
             generated_tokens=sum(new),
             forward_calls=len(prompts),
             flop=flop,

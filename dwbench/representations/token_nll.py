@@ -1,6 +1,11 @@
-"""Negative log-likelihood of response tokens behind a context: the one number that all loss selectors are made of."""
+"""Negative log-likelihood of response tokens behind a context: the one number that all loss selectors are made of.
 
-from collections.abc import Sequence
+The LM head is applied to the rows that predict a response token and to no others, a few at a time, and in float32 also
+in a half-precision model: its own logits have 8 bits there, and losses of thousands of rows would not fit in memory.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,12 +16,14 @@ from dwbench.representations.prefix import CachedPrefix
 if TYPE_CHECKING:
     import torch
 
+ROWS_AT_ONCE = 256
+"""Rows of logits that there are at any time, with temporaries of the vocabulary's size."""
+
 
 def batch_token_nll(model: Any, pairs: Sequence[Pair], prefix: CachedPrefix | None = None) -> list[np.ndarray]:
     """Token NLL of the responses of one right-padded batch, in nats.
 
-    The LM head is applied to the rows that predict a response token and to no others. Its logits are taken to
-    float32, and the loss is `logsumexp - logit`: torch's `log_softmax` is biased by -8e-6 a token on CPUs.
+    The loss is `logsumexp - logit`: torch's `log_softmax` is biased by -8e-6 a token on CPUs.
 
     Args:
         model: a transformers causal LM in eval mode.
@@ -28,13 +35,69 @@ def batch_token_nll(model: Any, pairs: Sequence[Pair], prefix: CachedPrefix | No
     """
     import torch
 
+    def nll(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        return torch.logsumexp(logits, dim=1) - logits.gather(1, tokens[:, None])[:, 0]
+
+    return [found.astype(np.float64) for found in over_responses(model, pairs, nll, prefix)]
+
+
+def over_responses(
+    model: Any,
+    pairs: Sequence[Pair],
+    read: "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]",
+    prefix: CachedPrefix | None = None,
+) -> list[np.ndarray]:
+    """What `read` makes of the logits that predict the response tokens of one right-padded batch.
+
+    The decoder runs once. The rest of the model, from the head on, runs for each few rows with the decoder's output put
+    in its place, so that whatever a model does behind the head (scaling, soft caps) is done to them.
+
+    Args:
+        model, pairs, prefix: as for `batch_token_nll`.
+        read: of logits [rows, vocabulary], float32, and the tokens that they predict [rows]; gives [..., rows].
+
+    Returns:
+        For each pair an array [..., response tokens].
+    """
+    import torch
+
     padded = right_padded(pairs, model.device)
     mask, cache = (padded.mask, None) if prefix is None else (prefix.mask(padded.mask), prefix.cache)
-    logits = rows_logits(model, padded.ids, mask, padded.predicting, cache).float()
-    chosen = logits.gather(1, padded.responses[:, None])[:, 0]
-    nll = (torch.logsumexp(logits, dim=1) - chosen).double().cpu().numpy()
+    decoder = model.get_decoder()
+    with torch.inference_mode():
+        outputs = decoder(input_ids=padded.ids, attention_mask=mask, past_key_values=cache, use_cache=cache is not None)
+        hidden = outputs.last_hidden_state[padded.predicting]
+        decoder.forward = lambda *args, **options: outputs
+        parts = []
+        try:
+            with float32_head(model):
+                chunks = (torch.split(whole, ROWS_AT_ONCE) for whole in (hidden, padded.responses))
+                for rows, tokens in zip(*chunks, strict=True):
+                    outputs.last_hidden_state = rows[None]
+                    parts.append(read(model(input_ids=padded.ids[:1, :1]).logits[0], tokens))
+        finally:
+            del decoder.forward
+        values = torch.cat(parts, dim=-1).cpu().numpy()
     ends = np.cumsum([len(pair.response) for pair in pairs])
-    return np.split(nll, ends[:-1])
+    return np.split(values, ends[:-1], axis=-1)
+
+
+@contextmanager
+def float32_head(model: Any) -> Iterator[None]:
+    """Inside the block a half-precision model's LM head computes in float32, from a copy of its weights."""
+    import torch
+
+    head = model.get_output_embeddings()
+    if head.weight.dtype == torch.float32:
+        yield
+        return
+    weight = head.weight.detach().float()
+    bias = None if head.bias is None else head.bias.detach().float()
+    head.forward = lambda hidden: torch.nn.functional.linear(hidden.float(), weight, bias)
+    try:
+        yield
+    finally:
+        del head.forward
 
 
 class Padded(NamedTuple):
@@ -61,29 +124,3 @@ def right_padded(pairs: Sequence[Pair], device: Any) -> Padded:
         predicting[row, len(pair.context) - 1 : pair.length - 1] = True
     responses = torch.tensor([token for pair in pairs for token in pair.response])
     return Padded(ids.to(device), mask.to(device), predicting.to(device), responses.to(device))
-
-
-def rows_logits(
-    model: Any, ids: "torch.Tensor", mask: "torch.Tensor", wanted: "torch.Tensor", cache: Any = None
-) -> "torch.Tensor":
-    """Logits [wanted rows, vocabulary] of the positions where `wanted` [batch, length] is true, in row-major order.
-    `cache` holds what stands in front of `ids`; `mask` covers both.
-
-    The positions are picked in front of the LM head, so that whatever a model does behind it (scaling, soft caps)
-    is done to them.
-    """
-    import torch
-
-    head = model.get_output_embeddings()
-
-    def pick(module: Any, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
-        return (args[0][wanted],)
-
-    hook = head.register_forward_pre_hook(pick)
-    try:
-        with torch.inference_mode():
-            cached = {"past_key_values": cache, "use_cache": cache is not None}
-            logits: torch.Tensor = model(input_ids=ids, attention_mask=mask, **cached).logits
-    finally:
-        hook.remove()
-    return logits

@@ -6,8 +6,8 @@ import numpy as np
 def kmeans_labels(embeddings: np.ndarray, k: int, seed: int) -> np.ndarray:
     """Cluster of every row by Lloyd's k-means from one k-means++ start (scikit-learn): [N] int64 in 0..k-1.
 
-    The same rows in the same order and the same seed give the same labels. Where there are fewer than k different
-    rows, the numbers from there on stay empty.
+    The same rows in the same order and the same seed give the same labels on one machine. Where there are fewer than k
+    different rows, the numbers from there on stay empty.
 
     Args:
         embeddings: [N, d].
@@ -20,11 +20,20 @@ def kmeans_labels(embeddings: np.ndarray, k: int, seed: int) -> np.ndarray:
         raise ValueError(f"{k} clusters of {len(embeddings)} rows")
     from sklearn.cluster import KMeans
 
-    # In float64 the order in which threads add up can't move a row to another cluster.
+    # Threads add up in any order. In float64 what that changes is too small to move a row, but for near-ties.
     points = np.asarray(embeddings, dtype=np.float64)
-    different = len(np.unique(points, axis=0))
-    found = KMeans(min(k, different), n_init=1, random_state=seed).fit(points)
+    found = KMeans(_distinct(points, k), n_init=1, random_state=seed).fit(points)
     return np.asarray(found.labels_, dtype=np.int64)
+
+
+def _distinct(points: np.ndarray, most: int) -> int:
+    """How many different rows there are; counted no further than to `most`."""
+    seen: set[bytes] = set()
+    for row in points:
+        seen.add((row + 0.0).tobytes())  # -0.0 becomes 0.0
+        if len(seen) == most:
+            break
+    return len(seen)
 
 
 def quotas(sizes: np.ndarray, k: int, tie_break: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """AttentionInfluence: what a text's loss gains when the heads that copy from the context can't."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import PositiveInt
@@ -13,10 +13,12 @@ from dwbench.representations.heads import Head, Uniform, top_heads
 from dwbench.representations.probes import VERSION as PROBES_VERSION
 from dwbench.representations.probes import Probe, retrieval_probes
 from dwbench.rules.ranking import Scores, scores
-from dwbench.selectors.base import Context, Need
+from dwbench.selectors.context import Context, Need
 from dwbench.selectors.losses import Losses, loss_arrays, response_losses
+from dwbench.selectors.perplexity import text_losses, text_pair
 
-VERSION = 1
+RETRIEVAL_VERSION = 1
+MASKED_VERSION = 2
 
 LOSS_FLOOR = 0.05
 """Nats a token: smallest base loss that an increase is related to. Memorised texts would have any score."""
@@ -60,7 +62,7 @@ class AttentionInfluence:
     probe_seed: int = 0
     score_eos: bool = True
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     paper: ClassVar[str] = "Hua et al. 2025, arXiv 2505.07293"
     cost_class: ClassVar[str] = "2 forward passes a row, and probes x probe_tokens once a model"
     fixed_share: ClassVar[float | None] = None
@@ -85,8 +87,8 @@ class AttentionInfluence:
     def score(self, context: Context) -> Scores:
         retrieval = self._retrieval_scores(context)
         heads = top_heads(retrieval, self.head_share)
-        base = response_losses(context, "prompt") if self.loss_on == "response" else self._losses(context, ())
-        masked = self._losses(context, heads)
+        base = response_losses(context, "prompt") if self.loss_on == "response" else text_losses(context)
+        masked = self._masked_losses(context, heads)
         base_mean = base.mean(self.score_eos)
         values = relative_increase(base_mean, masked.mean(self.score_eos))
         of_masked = [float(retrieval[head]) for head in heads]
@@ -106,7 +108,7 @@ class AttentionInfluence:
         return retrieval_probes(context.chat, number, self.probe_tokens, self.probe_seed)
 
     def _retrieval_scores(self, context: Context) -> np.ndarray:
-        """[layers, heads]: a stored stage that knows nothing of the pool."""
+        """[layers, heads]: a stored stage that knows of the model's weights and precision alone."""
         settings = {
             "probes": [PROBES_VERSION, self.probes],
             "probe_tokens": self.probe_tokens,
@@ -116,28 +118,24 @@ class AttentionInfluence:
         def build() -> dict[str, np.ndarray]:
             return {"scores": context.scorer.retrieval_scores(self._probes(context, self.probes))}
 
-        return context.represent("retrieval_heads", VERSION, settings, ("scorer",), build)["scores"]
+        return context.represent("retrieval_heads", RETRIEVAL_VERSION, settings, ("weights",), build)["scores"]
 
-    def _losses(self, context: Context, heads: Sequence[Head]) -> Losses:
-        settings: dict[str, Any] = {"loss_on": self.loss_on, "heads": [list(head) for head in heads]}
-        if heads:
-            settings["uniform"] = self.uniform
+    def _masked_losses(self, context: Context, heads: Sequence[Head]) -> Losses:
+        settings = {"loss_on": self.loss_on, "heads": [list(head) for head in heads], "uniform": self.uniform}
 
-        def build() -> dict[str, np.ndarray]:
-            pairs = [self._pair(context, position) for position in range(context.n_rows)]
+        def build(positions: range) -> dict[str, np.ndarray]:
+            pairs = [self._pair(context, position) for position in positions]
             what = f"{self.loss_on} loss ({len(heads)} heads masked)"
             losses = context.scorer.masked_token_nll(pairs, heads, self.uniform, what)
             return loss_arrays(pairs, losses, context.chat.end_of_turn)
 
-        arrays = context.represent("masked_nll", VERSION, settings, ("pool", "responses", "prompt", "scorer"), build)
-        return Losses(**arrays)
+        return Losses(
+            **context.represent_rows("masked_nll", MASKED_VERSION, settings, ("responses", "prompt", "scorer"), build)
+        )
 
     def _pair(self, context: Context, position: int) -> Pair | None:
         """What the loss is taken of: None for the same rows with either `loss_on`."""
+        if self.loss_on == "all":
+            return text_pair(context, position)
         pair = context.chat.pair(context.task, context.pool[position])
-        if pair is None or pair.response == (context.chat.end_of_turn,):
-            return None
-        if self.loss_on == "response":
-            return pair
-        text = (*pair.context, *pair.response)
-        return Pair(text[:1], text[1:])
+        return None if pair is None or pair.response == (context.chat.end_of_turn,) else pair

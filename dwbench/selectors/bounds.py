@@ -6,7 +6,7 @@ import numpy as np
 
 from dwbench.component import component
 from dwbench.rules.ranking import Scores, scores
-from dwbench.selectors.base import Context, Need
+from dwbench.selectors.context import Context, Need
 
 
 def _all_equal(context: Context) -> Scores:

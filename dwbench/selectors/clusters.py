@@ -4,7 +4,7 @@ clusters, so that they differ in nothing else (spec of the loss selectors, secti
 import numpy as np
 
 from dwbench.rules.clusters import kmeans_labels, quotas
-from dwbench.selectors.base import Context
+from dwbench.selectors.context import Context
 from dwbench.selectors.texts import question_text
 
 VERSION = 1

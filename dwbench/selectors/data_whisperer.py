@@ -1,20 +1,27 @@
 """Data Whisperer: few-shot in-context quality, shared out by attention."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from dwbench.component import component
+from dwbench.component import component, key_of
 from dwbench.data.base import Example, Task
 from dwbench.errors import UserError
 from dwbench.metrics import answer_score, prepare
 from dwbench.representations.attention import RowsAndColumns, Span
 from dwbench.rules.ranking import Scores, scores
 from dwbench.selectors import data_whisperer_reference as reference
-from dwbench.selectors.base import Context, Need, Part
+from dwbench.selectors.context import Context, Need, Part
 from dwbench.selectors.icl import answers_by_index, build_prompt, is_complete, with_opening
-from dwbench.selectors.icl_groups import Grouping, Shown, grouping
+from dwbench.selectors.icl_groups import Grouping, Shown, grouping, table
+
+PLAN_VERSION = 1
+PROMPTS_VERSION = 3
+
+PROMPTS_A_BLOCK = 64
+"""Prompts whose answers are one stored stage: what a process that is killed can lose."""
 
 AttentionRows = Literal["query_block", "query_text_only", "last_token"]
 Variant = Literal["paper", "reference"]
@@ -92,7 +99,8 @@ class DataWhisperer:
     ("Answer 1:"), which small ones need to keep to the form; the paper does not do that.
 
     The reference code differs (`variant: reference` gives its behaviour): demonstrations and queries in data set
-    order instead of random groups; attention windows that are off by one token a part; prompts with fewer parsed
+    order instead of random groups; attention windows that are off by one token a part, or by one in all where the
+    tokenizer adds a BOS; prompts with fewer parsed
     answers than queries dropped, so that their demonstrations score 0; a second forward pass for the attention;
     float16 sums; in a short last group the weights are not scaled; copies may be asked; layer 11 for models that it
     does not know. It knows them by the exact name and so misses Llama-3-8B in its own example; here they go by their
@@ -122,7 +130,7 @@ class DataWhisperer:
     max_new_tokens: int | None = None
     variant: Variant = "paper"
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     paper: ClassVar[str] = "Wang et al., ACL 2025, arXiv 2505.12212"
     cost_class: ClassVar[str] = "rounds x (prefill of n_d + n_q rows and n_q generated answers) / n_d a row"
     fixed_share: ClassVar[float | None] = None
@@ -159,39 +167,67 @@ class DataWhisperer:
         return self._scores_of(shown, context.n_rows)
 
     def _prompts_shown(self, context: Context) -> dict[str, np.ndarray]:
-        """Groups, answers' quality and attention of all prompts: a stored stage that knows nothing of `weight`."""
-        settings = {
+        """Groups, answers' quality and attention of all prompts, in stored stages that know nothing of `weight`: first
+        who is shown and asked together, then block by block what the model makes of it, so that little is lost where
+        the process dies."""
+        settings: dict[str, Any] = {
             "n_d": self.n_d,
             "n_q": self.n_q,
-            "rounds": self.rounds,
-            "layer": self.layer,
-            "attn_rows": self.attn_rows,
-            "retry_single": self.on_missing == "retry_single",
             "query_source": self.query_source,
             "max_new_tokens": self.max_new_tokens,
             "variant": self.variant,
         }
         of: list[Part] = ["pool", "icl", *sorted(self.needs - {"task"})]
-        return context.represent("icl_prompts", 2, settings, of, lambda: self._show(context))
+        plan = context.represent(
+            "icl_plan", PLAN_VERSION, {**settings, "rounds": self.rounds}, of, lambda: self._plan(context)
+        )
+        settings |= {
+            "layer": self.layer,
+            "attn_rows": self.attn_rows,
+            "retry_single": self.on_missing == "retry_single",
+        }
+        blocks = []
+        for start in range(0, len(plan["group"]), PROMPTS_A_BLOCK):
+            group, asked = (plan[name][start : start + PROMPTS_A_BLOCK] for name in ("group", "asked"))
+            key = {**settings, "prompts": key_of([group.tolist(), asked.tolist()])}
+            blocks.append(
+                context.represent("icl_prompts", PROMPTS_VERSION, key, of, partial(self._show, context, group, asked))
+            )
+        shown = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+        return {**shown, "group": plan["group"], "rows_too_long_to_ask": plan["rows_too_long_to_ask"]}
 
-    def _show(self, context: Context) -> dict[str, np.ndarray]:
-        """Arrays of all prompts, [prompts], [prompts, n_d] or [prompts, n_q].
+    def _plan(self, context: Context) -> dict[str, np.ndarray]:
+        """Who is shown in each prompt, [prompts, n_d], and asked, [prompts, n_q], by position, -1: nobody; and how many
+        rows are too long to be asked."""
+        if self.variant == "reference":
+            with context.importing():
+                import sklearn.model_selection  # noqa: F401
+        layout = self._grouping(context, self._cap(context, self.n_q))
+        prompts = self._prompts(context, layout)
+        return {
+            "group": table([one.group for one in prompts], self.n_d),
+            "asked": table([one.asked for one in prompts], self.n_q),
+            "rows_too_long_to_ask": np.array(len(layout.too_long_to_ask)),
+        }
 
-        Which rows are shown (-1: none), the attention mass on each and its tokens, the number of attending rows, the
-        quality of each answer (0 where it is missing, NaN where nothing was asked), answers parsed, whether the cap cut
-        them; and how many rows are too long to be asked.
+    def _show(self, context: Context, groups: np.ndarray, asked: np.ndarray) -> dict[str, np.ndarray]:
+        """Arrays of these prompts, [prompts], [prompts, n_d] or [prompts, n_q].
+
+        The attention mass on each row that is shown and its tokens, the number of attending rows, the quality of each
+        answer (0 where it is missing, NaN where nothing was asked), answers parsed, whether the cap cut them.
         """
         with context.importing():
             prepare(context.task.metric)
-            if self.variant == "reference":
-                import sklearn.model_selection  # noqa: F401
-        task, cap = context.task, self._cap(context, self.n_q)
-        layout = self._grouping(context, cap)
-        prompts = self._prompts(context, layout)
+        task, pool, source = context.task, context.pool, self._source(context)
+        prompts = []
+        for pair in zip(groups, asked, strict=True):
+            group, queries = (tuple(found[found >= 0].tolist()) for found in pair)
+            prompt = build_prompt(context.chat, task, [pool[row] for row in group], [source[row] for row in queries])
+            prompts.append(Shown(group, queries, prompt))
         wanted = [self._wanted(context, one) for one in prompts]
         found = context.scorer.answers(
             [one.prompt.ids for one in prompts],
-            cap,
+            self._cap(context, self.n_q),
             lambda text: is_complete(with_opening(task, text), task, self.n_q),
             self._layer(context),
             wanted,
@@ -203,22 +239,18 @@ class DataWhisperer:
         ]
         if self.on_missing == "retry_single":
             self._ask_again(context, prompts, texts)
-        n_b = [len(one.group) for one in prompts]
         shown = {
-            "group": np.full((len(prompts), self.n_d), -1),
             "mass": np.full((len(prompts), self.n_d), np.nan),
             "demo_tokens": np.zeros((len(prompts), self.n_d), dtype=np.int64),
             "rows": np.array([want.n_rows for want in wanted]),
             "quality": np.full((len(prompts), self.n_q), np.nan),
             "parsed": np.array([sum(text is not None for text in of_one) for of_one in texts]),
             "cut": np.array([not answer.finished for answer in found.answers]),
-            "rows_too_long_to_ask": np.array(len(layout.too_long_to_ask)),
         }
-        source = self._source(context)
         for position, (one, want, answers) in enumerate(zip(prompts, wanted, texts, strict=True)):
-            shown["group"][position, : n_b[position]] = one.group
-            shown["mass"][position, : n_b[position]] = found.mass[position]
-            shown["demo_tokens"][position, : n_b[position]] = [end - start for start, end in want.columns]
+            n_b = len(one.group)
+            shown["mass"][position, :n_b] = found.mass[position]
+            shown["demo_tokens"][position, :n_b] = [end - start for start, end in want.columns]
             shown["quality"][position, : len(answers)] = [
                 0.0 if text is None else answer_score(task.metric, text, source[row].references)
                 for text, row in zip(answers, one.asked, strict=True)

@@ -55,9 +55,9 @@ def _pair_up(demos: np.ndarray, queries: np.ndarray, n_d: int, n_q: int) -> list
 def windows(instruction: int, demos: Sequence[int], all_demos: int, block: int, length: int) -> RowsAndColumns:
     """Attention windows of a prompt of `length` tokens, from the tokens of its parts, each tokenised on its own.
 
-    The code takes one token off each part, for a BOS that most tokenizers don't add. So a demonstration's window
-    is one token earlier for each part before it. The rows begin behind `all_demos`, the demonstrations tokenised
-    as one text, and are two tokens early.
+    The code takes one token off each part, for a BOS. Where the tokenizer adds none, a demonstration's window is one
+    token earlier for each part before it; the rows begin behind `all_demos`, the demonstrations tokenised as one text,
+    and are two tokens early.
     """
     columns, at = [], instruction - 1
     for n in demos:
@@ -68,15 +68,20 @@ def windows(instruction: int, demos: Sequence[int], all_demos: int, block: int, 
 
 
 def shifted_windows(chat: Chat, task: Task, prompt: ICLPrompt, demos: Sequence[Example]) -> RowsAndColumns:
-    """The code's windows for a prompt of ours: its parts are tokenised one by one (as texts, special tokens added)."""
+    """The code's windows for a prompt of ours: its parts are tokenised one by one (as texts, special tokens added).
+
+    Where the tokenizer adds a BOS the code's prompts have two, one written out, so that the BOS that it takes off the
+    instruction is a real token, and all windows are one early. Our prompts have one; the windows are moved as much.
+    """
     tokenizer = chat.tokenizer
+    adds_bos = len(tokenizer("a")["input_ids"]) > len(chat.ids("a"))
 
     def n_tokens(text: str) -> int:
         return len(tokenizer(text)["input_ids"])
 
     texts = [demo_text(task, demo) for demo in demos]
     return windows(
-        n_tokens(tokenizer.decode(prompt.ids[slice(*prompt.instruction)])),
+        n_tokens(tokenizer.decode(prompt.ids[slice(*prompt.instruction)])) - adds_bos,
         [n_tokens(text) for text in texts],
         n_tokens("".join(texts)),
         n_tokens(tokenizer.decode(prompt.ids[slice(*prompt.query_block)])),

@@ -20,6 +20,14 @@ class Shown(NamedTuple):
     prompt: ICLPrompt
 
 
+def table(rows: Sequence[Sequence[int]], width: int) -> np.ndarray:
+    """Positions as an array, [rows, width] int64, -1 behind the last of a row that has fewer."""
+    found = np.full((len(rows), width), -1)
+    for line, row in zip(found, rows, strict=True):
+        line[: len(row)] = row
+    return found
+
+
 def n_fitting(prompt: ICLPrompt, room: int) -> int:
     """How many of the prompt's demonstrations, from the first on, leave it within `room` tokens."""
     length, n = len(prompt.ids), len(prompt.demos)

@@ -9,7 +9,7 @@ from dwbench.errors import UserError
 from dwbench.models.chat import Pair
 from dwbench.rules.clusters import kmeans_labels
 from dwbench.rules.ranking import Scores, scores
-from dwbench.selectors.base import Checkpoint, Context, Need
+from dwbench.selectors.context import Checkpoint, Context, Need
 from dwbench.selectors.losses import response_losses
 
 WARMUP_CLUSTERS = 100
@@ -69,7 +69,8 @@ class IFD:
     epoch on about 1,000 rows that stand for the pool: of each of 100 clusters (a tenth of the rows at most) of the
     instructions' mean last hidden states, 10 whose instruction has a perplexity between the cluster's quartiles. Both
     losses are then those of the tuned scorer. The reference takes the 10 evenly by data set index; here they are drawn.
-    Its full tuning is LoRA with the run's settings here.
+    Its full tuning is LoRA with the run's settings here. Perplexity and hidden states of the instructions take two
+    passes here, and are charged so; one would do.
 
     Attributes:
         ratio: `loss` (the paper's) or `ppl` (Superfiltering's).
@@ -96,6 +97,12 @@ class IFD:
             return frozenset({"responses", "task", "scorer", "training", "seed"})
         return frozenset({"responses", "task", "scorer"})
 
+    def check(self, context: Context) -> None:
+        """Raises UserError where tuning on the rows of the pre-experience, even on as many as there can be, would do
+        nothing."""
+        if self.warmup == "pre_experience":
+            context.check_tuning(min(context.n_rows, WARMUP_ROWS * warmup_clusters(context.n_rows)), epochs=1)
+
     def score(self, context: Context) -> Scores:
         checkpoint = pre_experience(context) if self.warmup == "pre_experience" else None
         conditional = response_losses(context, "prompt", checkpoint)
@@ -111,6 +118,11 @@ class IFD:
         )
 
 
+def warmup_clusters(rows: int) -> int:
+    """How many clusters of so many rows the pre-experience takes from."""
+    return max(1, min(WARMUP_CLUSTERS, rows // 10))
+
+
 def pre_experience(context: Context) -> Checkpoint:
     """The scorer after one epoch on the rows of the pre-experience."""
     of_prompts = context.represent(
@@ -121,8 +133,8 @@ def pre_experience(context: Context) -> Checkpoint:
         raise UserError("selector.warmup=pre_experience: no row of the pool fits the scorer's max_length: raise it")
     with context.importing():
         import sklearn.cluster  # noqa: F401
-    clusters = max(1, min(WARMUP_CLUSTERS, len(usable) // 10))
     labels = np.full(context.n_rows, -1)
+    clusters = warmup_clusters(len(usable))
     labels[usable] = kmeans_labels(of_prompts["hidden"], clusters, context.derive("ifd", "clusters"))
     rows = experience_rows(of_prompts["perplexity"], labels, context.draw("ifd", "warmup"))
     return context.tune(rows.tolist(), epochs=1)[0]

@@ -6,12 +6,12 @@ import numpy as np
 
 from dwbench.component import component
 from dwbench.rules.ranking import Scores, scores
-from dwbench.selectors.base import Context, Need
+from dwbench.selectors.context import Context, Need
 
 
 @component
 class LongestResponse:
-    """Rows with the most response tokens, in tokens of the scorer's tokenizer (Zhao et al. 2024, "Long Is More for
+    """Rows with the most response tokens, in tokens of the model to be tuned (Zhao et al. 2024, "Long Is More for
     Alignment").
 
     Score: response tokens without the end of turn, untruncated; higher is chosen first. No forward pass.

@@ -9,11 +9,12 @@ from typing import Literal
 
 import numpy as np
 
-from dwbench.data.base import Example, Task
+from dwbench.data.base import Example
 from dwbench.models.chat import Chat, Pair, cut_response
-from dwbench.selectors.base import Checkpoint, Context
+from dwbench.selectors.context import Checkpoint, Context
+from dwbench.selectors.texts import question_text
 
-VERSION = 1
+VERSION = 2
 
 Arm = Literal["prompt", "header", "bos", "none"]
 """What stands in front of the response: the row's prompt, the bare header of an answer, one BOS token, or nothing.
@@ -22,7 +23,8 @@ With nothing in front the response's first token can't be predicted and is not s
 """
 
 Template = Literal["chat", "plain"]
-"""How the prompt is written: by the model's chat template, or as the bare texts of its turns, a line each."""
+"""How the prompt is written: by the model's chat template, or as the row's own text (`question_text`) with a line break
+behind it."""
 
 NO_RESPONSE = "no response token fits behind the prompt within max_length"
 
@@ -60,19 +62,21 @@ def response_losses(
     `template` is that of the row's prompt, which also says how much of the response fits, in all arms. Needs
     `responses`, `task` and `scorer`, with a checkpoint also `training`.
     """
-    arrays = context.represent(
+    arrays = context.represent_rows(
         "response_nll",
         VERSION,
         {"arm": arm, "checkpoint": checkpoint.ref if checkpoint else None, "template": template},
-        ("pool", "responses", "prompt", "scorer"),
-        lambda: _compute(context, arm, checkpoint, template),
+        ("responses", "prompt", "scorer"),
+        lambda positions: _compute(context, positions, arm, checkpoint, template),
     )
     return Losses(**arrays)
 
 
-def _compute(context: Context, arm: Arm, checkpoint: Checkpoint | None, template: Template) -> dict[str, np.ndarray]:
+def _compute(
+    context: Context, positions: range, arm: Arm, checkpoint: Checkpoint | None, template: Template
+) -> dict[str, np.ndarray]:
     chat = context.chat
-    pairs = [_pair(context, position, arm, template) for position in range(context.n_rows)]
+    pairs = [_pair(context, position, arm, template) for position in positions]
     scorer = context.scorer_with(checkpoint) if checkpoint else context.scorer
     losses = scorer.token_nll(pairs, f"response loss ({arm})")
     return loss_arrays(pairs, losses, chat.end_of_turn)
@@ -92,7 +96,7 @@ def loss_arrays(pairs: Sequence[Pair | None], losses: Sequence[np.ndarray], end_
 def _pair(context: Context, position: int, arm: Arm, template: Template) -> Pair | None:
     chat = context.chat
     row = context.pool[position]
-    pair = chat.pair(context.task, row) if template == "chat" else plain_pair(chat, context.task, row)
+    pair = chat.pair(context.task, row) if template == "chat" else plain_pair(chat, row)
     if pair is None or pair.response == (chat.end_of_turn,):
         return None
     if arm == "prompt":
@@ -103,12 +107,11 @@ def _pair(context: Context, position: int, arm: Arm, template: Template) -> Pair
     return Pair(front, pair.response[: chat.max_length - len(front)])
 
 
-def plain_pair(chat: Chat, task: Task, row: Example) -> Pair | None:
-    """The texts of the row's turns, a line each, and its response within `max_length`; None where nothing of it fits.
+def plain_pair(chat: Chat, row: Example) -> Pair | None:
+    """The row's own text and a line break, and its response within `max_length`; None where nothing of it fits.
 
     Special tokens are those that the tokenizer puts in front of any text.
     """
-    text = "".join(f"{content}\n" for _, content in task.turns(row))
-    context = tuple(chat.tokenizer(text)["input_ids"])
+    context = tuple(chat.tokenizer(f"{question_text(row)}\n")["input_ids"])
     response = cut_response(len(context), chat.response(row), chat.max_length)
     return Pair(context, response) if response else None

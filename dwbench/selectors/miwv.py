@@ -13,11 +13,11 @@ from dwbench.errors import UserError
 from dwbench.models.chat import Chat, Pair
 from dwbench.rules.neighbours import nearest_other
 from dwbench.rules.ranking import Scores, scores
-from dwbench.selectors.base import Context, Need
+from dwbench.selectors.context import Context, Need
 from dwbench.selectors.losses import Losses, loss_arrays, response_losses
 from dwbench.selectors.texts import question_text
 
-VERSION = 1
+VERSION = 2
 
 NO_ROOM = "no demonstration fits in front of the prompt and response within max_length"
 
@@ -104,15 +104,16 @@ def one_shot_losses(context: Context, neighbour: np.ndarray) -> tuple[Losses, np
     Needs `responses`, `task` and `scorer`.
     """
 
-    def compute() -> dict[str, np.ndarray]:
-        shown = [_shown(context, position, int(neighbour[position])) for position in range(context.n_rows)]
+    def compute(positions: range) -> dict[str, np.ndarray]:
+        shown = [_shown(context, position, int(neighbour[position])) for position in positions]
         pairs = [None if one is None else one[0] for one in shown]
         losses = context.scorer.token_nll(pairs, "response loss (one demonstration)")
         dropped = np.array([0 if one is None else one[1] for one in shown])
         return {**loss_arrays(pairs, losses, context.chat.end_of_turn), "dropped": dropped}
 
-    settings = {"neighbour": key_of(neighbour.tolist())}
-    arrays = context.represent("one_shot_nll", VERSION, settings, ("pool", "responses", "prompt", "scorer"), compute)
+    uids = context.uids
+    settings = {"neighbours": key_of([uids[row] for row in neighbour])}
+    arrays = context.represent_rows("one_shot_nll", VERSION, settings, ("responses", "prompt", "scorer"), compute)
     dropped = arrays.pop("dropped")
     return Losses(**arrays), dropped
 

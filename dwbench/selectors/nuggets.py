@@ -1,10 +1,7 @@
 """Nuggets: how often a row, shown as an example, makes the answers to a set of tasks more likely."""
 
-import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -14,18 +11,20 @@ from dwbench.errors import UserError
 from dwbench.models.chat import Chat, Pair
 from dwbench.rules.ranking import Scores, scores
 from dwbench.selectors import nuggets_reference as reference
-from dwbench.selectors.base import Context, Need
+from dwbench.selectors.context import Context, Need
 from dwbench.selectors.losses import NO_RESPONSE
+from dwbench.selectors.nuggets_arms import Arms, ids_behind_an_answer, with_shared_start
 
 TASKS_VERSION = 1
-ADVANTAGE_VERSION = 1
+ALONE_VERSION = 1
+ADVANTAGE_VERSION = 2
 
 KMEANS_SEED = 0
 """As published. So the tasks, and with them the scores, are the same for all seeds."""
 
 NO_ROOM = "no task has room behind it within max_length"
 ONLY_COPIES = "every task that has room behind it asks the same"
-NOT_COMPARED = "not compared: nothing can be learnt from it"
+BARRED = "nothing can be learnt from it"
 
 
 class Tally(NamedTuple):
@@ -76,101 +75,31 @@ def halving_blocks(m: int) -> list[np.ndarray]:
     return [*blocks, np.arange(start, m)] if start < m else blocks
 
 
-def compare_all(
+def compare_pruned(
     compare: Callable[[np.ndarray, np.ndarray], np.ndarray],
     comparable: np.ndarray,
     allowed: np.ndarray,
     blocks: Sequence[np.ndarray],
-    k: int | None,
+    k: int,
 ) -> np.ndarray:
     """Advantages [N, m] of the candidates over the tasks; NaN where a pair was not compared.
+
+    After each block everybody is left out who can't be among the k best any more.
 
     Args:
         compare: advantages [rows, tasks] of some candidates for some tasks; positive is a win.
         comparable: which pairs can be compared, [N, m].
         allowed: which candidates may be chosen, [N]; others are not compared.
         blocks: positions of tasks; all candidates see one block before the next.
-        k: leave out, after each block, who can't be among the k best any more; None: nobody.
+        k: how many are wanted.
     """
     advantage = np.full(comparable.shape, np.nan)
     alive = np.flatnonzero(allowed & comparable.any(axis=1))
     for block in blocks:
         pairs = np.ix_(alive, block)
         advantage[pairs] = np.where(comparable[pairs], compare(alive, block), np.nan)
-        if k is not None:
-            alive = alive[still_possible(tally(advantage[alive], comparable[alive]), k)]
+        alive = alive[still_possible(tally(advantage[alive], comparable[alive]), k)]
     return advantage
-
-
-def ids_behind_an_answer(chat: Chat, task: Task, row: Example) -> tuple[int, ...]:
-    """Ids from the end of a previous answer to the header of `row`'s own: end of turn, user turn, header.
-
-    Behind `context + response` of any other row they continue its conversation with `row`'s question; the system turn
-    is not repeated. Templates end an answer with a special token, so that the ids don't depend on the answer.
-    """
-    turns = task.turns(row)
-    own = turns[1:] if task.system else turns
-    answer = "previous answer"
-    _, found, rest = chat.text([("user", "?"), ("assistant", answer), *own]).partition(answer)
-    if not found:
-        raise UserError("selector nuggets: the model's chat template leaves out previous answers: take another scorer")
-    return chat.ids(rest)
-
-
-@dataclass(frozen=True)
-class Arms:
-    """Candidates and tasks as token ids, for both arms.
-
-    Attributes:
-        candidates: what stands in front of a task in the one-shot arm; empty where a row can't be shown, [N].
-        behind: each task's context there, [m].
-        alone: each task's context and answer in the zero-shot arm, [m].
-        copies: which candidates must not be compared with which tasks, since they are the same, [N, m] bool.
-        max_length: longest sequence in tokens.
-    """
-
-    candidates: list[tuple[int, ...]]
-    behind: list[tuple[int, ...]]
-    alone: list[Pair]
-    copies: np.ndarray
-    max_length: int
-
-    @cached_property
-    def n_answer(self) -> np.ndarray:
-        """Answer tokens of each task, [m]."""
-        return np.array([len(pair.response) for pair in self.alone])
-
-    @cached_property
-    def n_scored(self) -> np.ndarray:
-        """Answer tokens that both arms score: those that fit in the longer one, [N, m]; negative: not even the
-        context fits."""
-        candidates = np.array([len(ids) or self.max_length for ids in self.candidates])
-        behind = np.array([len(ids) for ids in self.behind])
-        return np.asarray(np.minimum(self.n_answer, self.max_length - candidates[:, None] - behind))
-
-    @cached_property
-    def room(self) -> np.ndarray:
-        """Whether an answer token fits, or the context where the task has none to score, [N, m] bool."""
-        return np.asarray(self.n_scored >= np.minimum(self.n_answer, 1))
-
-    @cached_property
-    def comparable(self) -> np.ndarray:
-        return np.asarray(self.room & ~self.copies)
-
-    def one_shot(self, i: int, j: int) -> Pair | None:
-        """Task j behind candidate i, with the answer tokens that both arms score; None where there are none."""
-        n = int(self.n_scored[i, j])
-        return Pair(self.behind[j], self.alone[j].response[:n]) if n > 0 and self.comparable[i, j] else None
-
-
-def with_shared_start(
-    candidates: list[tuple[int, ...]], behind: list[tuple[int, ...]]
-) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-    """The same sequences, with what all tasks begin with (end of turn, header, the task's wording) moved to the
-    candidates: run once for all tasks. Every task keeps a token of its context."""
-    same = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*behind, strict=False))
-    n = min(len(list(same)), min(map(len, behind)) - 1)
-    return [(*ids, *behind[0][:n]) if ids else ids for ids in candidates], [ids[n:] for ids in behind]
 
 
 @component
@@ -208,7 +137,7 @@ class Nuggets:
     score_eos: bool = True
     variant: Literal["paper", "reference"] = "paper"
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     paper: ClassVar[str] = "Li et al., ACL 2024, arXiv 2312.10302"
     cost_class: ClassVar[str] = "prefill of the row once, and of m tasks behind it"
     fixed_share: ClassVar[float | None] = None
@@ -232,18 +161,25 @@ class Nuggets:
         if self.task_source == "target":
             self._possible_tasks(context)
         if self.variant == "paper":
-            ids_behind_an_answer(context.chat, context.task, context.pool[0])
+            # It is the system role that templates refuse, so a row that brings such a turn is the one to try.
+            own_system = (row for row in context.pool if any(role == "system" for role, _ in row.history))
+            row = next(own_system, context.pool[0])
+            context.chat.context(context.task, row)
+            ids_behind_an_answer(context.chat, context.task, row)
 
     def choose(self, context: Context, k: int, allowed: np.ndarray) -> Scores:
         tasks = self._tasks(context)
         arms = self._arms(context, tasks)
-        advantage = compare_all(
-            lambda rows, block: self._advantages(context, arms, tasks, rows, block),
-            arms.comparable,
-            allowed,
-            halving_blocks(len(tasks)) if self.prune else [np.arange(len(tasks))],
-            k if self.prune else None,
-        )
+        if self.prune:
+            advantage = compare_pruned(
+                lambda rows, block: self._advantages(context, arms, tasks, rows, block),
+                arms.comparable,
+                allowed,
+                halving_blocks(len(tasks)),
+                k,
+            )
+        else:
+            advantage = np.where(arms.comparable, self._all_advantages(context, arms, tasks), np.nan)
         told = tally(advantage, arms.comparable)
         values = np.where(allowed, told.golden_score, np.nan)
         pruned = ~np.isnan(values) & (told.left > 0)
@@ -314,36 +250,67 @@ class Nuggets:
         ends = pair.response[-1] == chat.end_of_turn
         return Pair(pair.context, pair.response[:-1]) if ends and not self.score_eos else pair
 
+    def _all_advantages(self, context: Context, arms: Arms, tasks: Sequence[Example]) -> np.ndarray:
+        """s_iit - s_zsl of all rows of the pool for all tasks, [N, m]; 0 where no token is scored or compared. Stored
+        block by block, and the same for all budgets and whichever rows may be chosen."""
+        everything = np.arange(len(tasks))
+        return context.represent_rows(
+            "nuggets_advantage",
+            ADVANTAGE_VERSION,
+            self._key(tasks),
+            ("responses", "prompt", "scorer"),
+            lambda rows: {"advantage": self._compare(context, arms, tasks, rows, everything)},
+        )["advantage"]
+
     def _advantages(
         self, context: Context, arms: Arms, tasks: Sequence[Example], rows: np.ndarray, block: np.ndarray
     ) -> np.ndarray:
-        """s_iit - s_zsl of these candidates for these tasks, [rows, block]; 0 where no token is scored. A stored stage,
-        by the content of rows and tasks."""
+        """The same of these rows for these tasks, [rows, block]: a stored stage."""
+        uids = context.uids
+        settings = {**self._key(tasks), "rows": key_of([uids[i] for i in rows]), "block": block.tolist()}
+        return context.represent(
+            "nuggets_advantage",
+            ADVANTAGE_VERSION,
+            settings,
+            ("responses", "prompt", "scorer"),
+            lambda: {"advantage": self._compare(context, arms, tasks, rows, block)},
+        )["advantage"]
+
+    def _key(self, tasks: Sequence[Example]) -> dict[str, Any]:
+        """What comparisons depend on beside the rows that are compared, for keys."""
+        return {"variant": self.variant, "score_eos": self.score_eos, "tasks": key_of([row.uid for row in tasks])}
+
+    def _compare(
+        self,
+        context: Context,
+        arms: Arms,
+        tasks: Sequence[Example],
+        rows: Sequence[int] | np.ndarray,
+        block: np.ndarray,
+    ) -> np.ndarray:
+        zero_shot = self._zero_shot(context, arms, tasks)
+        found = np.empty((len(rows), len(block)))
+        with context.track("tasks behind each row", len(rows)) as advance:
+            for place, i in enumerate(rows):
+                one_shot = context.scorer.token_nll_behind(arms.candidates[i], [arms.one_shot(i, j) for j in block])
+                found[place] = [
+                    (zero_shot[j][: one.size].sum() - one.sum()) / max(one.size, 1)
+                    for j, one in zip(block, one_shot, strict=True)
+                ]
+                advance(1)
+        return found
+
+    def _zero_shot(self, context: Context, arms: Arms, tasks: Sequence[Example]) -> list[np.ndarray]:
+        """NLL of every answer token of each task alone: a stored stage."""
 
         def build() -> dict[str, np.ndarray]:
-            contexts = [arms.alone[j] if arms.n_answer[j] else None for j in block]
-            zero_shot = context.scorer.token_nll(contexts, "tasks alone")
-            found = np.empty((len(rows), len(block)))
-            with context.track("tasks behind each row", len(rows)) as advance:
-                for place, i in enumerate(rows):
-                    one_shot = context.scorer.token_nll_behind(arms.candidates[i], [arms.one_shot(i, j) for j in block])
-                    found[place] = [
-                        (zero[: one.size].sum() - one.sum()) / max(one.size, 1)
-                        for zero, one in zip(zero_shot, one_shot, strict=True)
-                    ]
-                    advance(1)
-            return {"advantage": found}
+            pairs = [pair if pair.response else None for pair in arms.alone]
+            return {"nll": np.concatenate(context.scorer.token_nll(pairs, "tasks alone"))}
 
-        settings = {
-            "variant": self.variant,
-            "score_eos": self.score_eos,
-            "rows": key_of([context.pool[i].uid for i in rows]),
-            "tasks": key_of([row.uid for row in tasks]),
-            "block": block.tolist(),
-        }
-        return context.represent(
-            "nuggets_advantage", ADVANTAGE_VERSION, settings, ("responses", "prompt", "scorer"), build
-        )["advantage"]
+        nll = context.represent(
+            "nuggets_alone", ALONE_VERSION, self._key(tasks), ("responses", "prompt", "scorer"), build
+        )["nll"]
+        return np.split(nll, np.cumsum(arms.n_answer)[:-1])
 
 
 def _answered(chat: Chat, task: Task, row: Example) -> bool:
@@ -355,7 +322,7 @@ def _answered(chat: Chat, task: Task, row: Example) -> bool:
 def _reasons(values: np.ndarray, allowed: np.ndarray, arms: Arms) -> tuple[str, ...]:
     why = np.select(
         [~np.isnan(values), ~allowed, [not ids for ids in arms.candidates], arms.room.any(axis=1)],
-        ["", NOT_COMPARED, NO_RESPONSE, ONLY_COPIES],
+        ["", BARRED, NO_RESPONSE, ONLY_COPIES],
         NO_ROOM,
     )
     return tuple(str(reason) for reason in why)

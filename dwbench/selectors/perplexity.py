@@ -7,10 +7,10 @@ import numpy as np
 from dwbench.component import component
 from dwbench.models.chat import Pair
 from dwbench.rules.ranking import Scores, scores
-from dwbench.selectors.base import Context, Need
+from dwbench.selectors.context import Context, Need
 from dwbench.selectors.losses import Losses, loss_arrays, response_losses
 
-TEXT_VERSION = 1
+TEXT_VERSION = 2
 
 
 def preference(perplexity: np.ndarray, which: Literal["low", "mid", "high"]) -> np.ndarray:
@@ -41,7 +41,7 @@ class Perplexity:
     text: Literal["response", "full"] = "response"
     score_eos: bool = True
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     paper: ClassVar[str] = "common baseline; e.g. Marion et al. 2023, arXiv 2309.04564"
     cost_class: ClassVar[str] = "1 forward pass a row"
     fixed_share: ClassVar[float | None] = None
@@ -62,16 +62,18 @@ def text_losses(context: Context) -> Losses:
     A stored stage. Needs `responses`, `task` and `scorer`.
     """
 
-    def compute() -> dict[str, np.ndarray]:
-        end = context.chat.end_of_turn
-        pairs = [context.chat.pair(context.task, row) for row in context.pool]
-        texts = [None if pair is None or pair.response == (end,) else _behind_its_first_token(pair) for pair in pairs]
-        return loss_arrays(texts, context.scorer.token_nll(texts, "text loss"), end)
+    def compute(positions: range) -> dict[str, np.ndarray]:
+        texts = [text_pair(context, position) for position in positions]
+        return loss_arrays(texts, context.scorer.token_nll(texts, "text loss"), context.chat.end_of_turn)
 
-    arrays = context.represent("text_nll", TEXT_VERSION, {}, ("pool", "responses", "prompt", "scorer"), compute)
+    arrays = context.represent_rows("text_nll", TEXT_VERSION, {}, ("responses", "prompt", "scorer"), compute)
     return Losses(**arrays)
 
 
-def _behind_its_first_token(pair: Pair) -> Pair:
+def text_pair(context: Context, position: int) -> Pair | None:
+    """All tokens of a row's prompt and response, to be scored behind the first; None for a row without a response."""
+    pair = context.chat.pair(context.task, context.pool[position])
+    if pair is None or pair.response == (context.chat.end_of_turn,):
+        return None
     first, *others = pair.context
     return Pair((first,), (*others, *pair.response))

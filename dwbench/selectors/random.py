@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from dwbench.component import component
 from dwbench.rules.ranking import Scores, scores
-from dwbench.selectors.base import Context, Need
+from dwbench.selectors.context import Context, Need
 
 
 @component

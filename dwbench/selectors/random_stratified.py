@@ -7,8 +7,8 @@ import numpy as np
 from dwbench.component import component
 from dwbench.rules.clusters import lowest_of_each
 from dwbench.rules.ranking import Scores, scores
-from dwbench.selectors.base import Context, Need
 from dwbench.selectors.clusters import cluster_quotas, pool_clusters
+from dwbench.selectors.context import Context, Need
 
 
 @component

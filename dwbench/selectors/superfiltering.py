@@ -1,4 +1,4 @@
-"""Superfiltering: IFD with perplexities, by a small model."""
+"""Superfiltering: IFD with perplexities."""
 
 from typing import ClassVar, Literal
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from dwbench.component import component
 from dwbench.rules.ranking import Scores, scores
-from dwbench.selectors.base import Context, Need
+from dwbench.selectors.context import Context, Need
 from dwbench.selectors.ifd import ifd
 from dwbench.selectors.losses import Template, response_losses
 
@@ -44,20 +44,22 @@ class Superfiltering:
     """Superfiltering (Li et al., ACL 2024, section 3): IFD as a ratio of perplexities, by a much smaller model.
 
     Score: PPL(A|Q) / PPL(A) = exp(L(A|Q) - L(A)). Higher is chosen first, among rows below 1; the others follow in
-    ascending order, and their number is in the notes. The scoring model is the run's scorer: `scorer_model=...` for a
-    smaller one than is tuned, as in the paper (GPT-2, which has no chat template and so is not among those to be had).
+    ascending order, and their number is in the notes. The scoring model is the run's scorer: the model to be tuned, or
+    with `scorer_model=...` a smaller one, as in the paper (GPT-2, whose architecture and tokenizer without chat
+    template are not supported).
 
     The reference's code differs, and `variant=reference prompt=plain score_eos=false` is its score: the direct arm is
     the answer alone, so that its mean leaves out the first token, which the conditional mean counts. With short
     answers that is a large difference (0.43 with equal tokens, 1.38 without, for one of 11 tokens), and an answer of
     one token has no score. Not kept: a budget in shares of 52,002 rows; a cut of long answers one token later in the
-    direct arm; failures that count as 0.
+    direct arm; failures that count as 0. Its prompt is a bare instruction and input; rows read from such columns carry
+    the labels `Instruction:` and `Input:` here.
 
     Attributes:
         variant: the direct arm: `paper` predicts the same tokens as the conditional one, behind one BOS or end-of-turn
             token; `reference` has nothing in front.
-        prompt: `chat`, as in tuning and with the other methods' losses; or `plain`, the bare texts of the turns, a
-            line each, as published.
+        prompt: `chat`, as in tuning and with the other methods' losses; or `plain`, the row's own text without the
+            task's wording and system turn, and a line break, as published.
         score_eos: whether the end-of-turn token counts.
     """
 
@@ -65,9 +67,9 @@ class Superfiltering:
     prompt: Template = "chat"
     score_eos: bool = True
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     paper: ClassVar[str] = "Li et al., ACL 2024, arXiv 2402.00530"
-    cost_class: ClassVar[str] = "2 forward passes a row, by a small model"
+    cost_class: ClassVar[str] = "2 forward passes a row"
     fixed_share: ClassVar[float | None] = None
 
     @property

@@ -8,7 +8,7 @@ import numpy as np
 from dwbench.component import component
 from dwbench.rules.facility import cosine, facility_location, rbf
 from dwbench.rules.ranking import Scores
-from dwbench.selectors.base import Context, Need
+from dwbench.selectors.context import Context, Need
 from dwbench.selectors.losses import Template
 from dwbench.selectors.superfiltering import Variant, ifd_ppl_scores
 from dwbench.selectors.texts import question_text
@@ -47,9 +47,9 @@ class SuperfilteringD:
     ifd_share: float = 0.2
     kernel: Literal["rbf", "cosine"] = "rbf"
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     paper: ClassVar[str] = "Li et al., ACL 2024, arXiv 2402.00530"
-    cost_class: ClassVar[str] = "2 forward passes a row by a small model; facility location among ifd_share of the rows"
+    cost_class: ClassVar[str] = "2 forward passes a row; facility location among ifd_share of the rows"
     fixed_share: ClassVar[float | None] = None
 
     def __post_init__(self) -> None:

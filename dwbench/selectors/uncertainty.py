@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
 
-from dwbench.component import component
+from dwbench.component import component, key_of
+from dwbench.data.base import Turn
 from dwbench.errors import UserError
 from dwbench.representations.uncertainty import Steps
 from dwbench.rules.ranking import Scores, scores
-from dwbench.selectors.base import Context, Need
+from dwbench.selectors.context import ROWS_A_BLOCK, Context, Need
 from dwbench.selectors.losses import NO_RESPONSE
 
-VERSION = 1
+VERSION = 2
 
 Measure = Literal["mean_entropy", "least_confidence", "mean_margin", "min_margin"]
 
@@ -138,7 +140,7 @@ class Uncertainty:
     max_new_tokens: int = 256
     include_eos: bool = True
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     paper: ClassVar[str] = "Bhatt et al., Findings of ACL 2024, arXiv 2401.06692"
     cost_class: ClassVar[str] = "prefill and 1 greedy answer a row (source=gold: 1 forward pass)"
     fixed_share: ClassVar[float | None] = None
@@ -176,25 +178,37 @@ class Uncertainty:
         return scores(values, values, reasons, notes=_notes(values, totals, self.include_eos))
 
     def _totals(self, context: Context) -> Totals:
-        """A stored stage that knows nothing of `measure` and `include_eos`."""
+        """Stored stages that know nothing of `measure` and `include_eos`."""
         if self.source == "greedy":
-            settings = {"source": "greedy", "max_new_tokens": self.max_new_tokens}
-            arrays = context.represent(
-                "uncertainty", VERSION, settings, ("pool", "prompt", "scorer"), lambda: self._of_greedy_answers(context)
-            )
-        else:
-            arrays = context.represent(
-                "uncertainty",
-                VERSION,
-                {"source": "gold"},
-                ("pool", "responses", "prompt", "scorer"),
-                lambda: _of_responses(context),
-            )
+            return self._of_greedy_answers(context)
+        arrays = context.represent_rows(
+            "uncertainty",
+            VERSION,
+            {"source": "gold"},
+            ("responses", "prompt", "scorer"),
+            lambda positions: _of_responses(context, positions),
+        )
         return Totals(**arrays)
 
-    def _of_greedy_answers(self, context: Context) -> dict[str, np.ndarray]:
+    def _of_greedy_answers(self, context: Context) -> Totals:
+        """Keyed by the prompts, each of which is answered once: rows that got other responses are not decoded again."""
+        turns = context.turns
+        different, first, place = np.unique([key_of(one) for one in turns], return_index=True, return_inverse=True)
+        blocks = []
+        for start in range(0, len(different), ROWS_A_BLOCK):
+            block = slice(start, start + ROWS_A_BLOCK)
+            settings = {
+                "source": "greedy",
+                "max_new_tokens": self.max_new_tokens,
+                "prompts": key_of(different[block].tolist()),
+            }
+            build = partial(self._decode, context, [turns[position] for position in first[block]])
+            blocks.append(context.represent("uncertainty", VERSION, settings, ("scorer",), build))
+        return Totals(**{name: np.concatenate([block[name] for block in blocks])[place] for name in blocks[0]})
+
+    def _decode(self, context: Context, turns: Sequence[list[Turn]]) -> dict[str, np.ndarray]:
         chat = context.chat
-        prompts = [chat.ids(chat.text(turns)) for turns in context.turns]
+        prompts = [chat.ids(chat.text(one)) for one in turns]
         fits = [len(prompt) + self.max_new_tokens <= chat.max_length for prompt in prompts]
         found = iter(
             context.scorer.greedy_uncertainty(
@@ -204,9 +218,9 @@ class Uncertainty:
         return asdict(Totals.of([next(found) if fit else None for fit in fits]))
 
 
-def _of_responses(context: Context) -> dict[str, np.ndarray]:
+def _of_responses(context: Context, positions: range) -> dict[str, np.ndarray]:
     chat = context.chat
-    pairs = [chat.pair(context.task, row) for row in context.pool]
+    pairs = [chat.pair(context.task, context.pool[position]) for position in positions]
     given = [None if pair is None or pair.response == (chat.end_of_turn,) else pair for pair in pairs]
     found = iter(context.scorer.response_uncertainty([pair for pair in given if pair is not None]))
     return asdict(Totals.of([None if pair is None else next(found) for pair in given]))

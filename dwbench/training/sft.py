@@ -98,7 +98,7 @@ class LoraSFT:
         if 0 < steps <= math.ceil(self.warmup_ratio * steps):
             raise UserError(
                 f"train.warmup_ratio={self.warmup_ratio}: {rows} rows make {steps} optimizer step, all of it warm-up "
-                f"at learning rate 0: raise train.epochs or the budget, or lower train.batch_size"
+                f"at learning rate 0: more rows or epochs, or a smaller train.batch_size, make more steps"
             )
 
 
@@ -106,7 +106,7 @@ def train_identity(lm: LM, config: LoraSFT, task: Task, uids: Iterable[str], see
     """Plain data that determines an adapter: the set of rows, not who chose them."""
     return {
         "version": TRAIN_VERSION,
-        "model": identity(lm),
+        "model": lm.training_identity(),
         "train": identity(config),
         "prompt": task.prompt_identity(),
         "rows": sorted(uids),

@@ -1,5 +1,8 @@
+import copy
+
 import pytest
 
+from dwbench.data.base import Example
 from dwbench.errors import UserError
 from dwbench.models.chat import Chat, cut_response
 from dwbench.models.loading import load_tokenizer
@@ -33,6 +36,37 @@ def test_a_tokenizer_without_end_of_turn_is_refused(tiny_lm: LM) -> None:
     tokenizer.eos_token = None
     with pytest.raises(UserError, match="has no token that ends a turn"):
         Chat(tokenizer, 512)
+
+
+TURNS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+HEADER = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+INST = "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %}"
+END = "{% endif %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "eos", "end"),
+    [
+        (TURNS + HEADER, "<|im_end|>", "<|im_end|>"),  # SmolLM2, Qwen, Llama 3
+        (TURNS + HEADER, "<|endoftext|>", "<|im_end|>"),  # Gemma
+        # Phi-3
+        (TURNS + "{% if not add_generation_prompt %}{{ eos_token }}{% endif %}", "<|endoftext|>", "<|im_end|>"),
+        (INST + " {{ m.content }}{{ eos_token }}" + END, "<|im_end|>", "<|im_end|>"),  # Mistral
+        (INST + " {{ m.content }} <|im_end|>" + END, "<|endoftext|>", "<|im_end|>"),  # a space, as Llama 2 has it
+        (TURNS.replace("<|im_end|>", "") + HEADER, "<|endoftext|>", "<|endoftext|>"),
+        (TURNS.replace("<|im_end|>", "###") + HEADER, "<|endoftext|>", "<|endoftext|>"),
+        ("{{ messages[0].content }}", "<|endoftext|>", "<|endoftext|>"),
+    ],
+)
+def test_an_answer_ends_with_the_token_that_the_template_puts_behind_it(
+    template: str, eos: str, end: str, tiny_lm: LM
+) -> None:
+    tokenizer = copy.deepcopy(load_tokenizer(tiny_lm).tokenizer)
+    tokenizer.chat_template, tokenizer.eos_token = template, eos
+    chat = Chat(tokenizer, 512)
+    assert tokenizer.decode([chat.end_of_turn]) == end
+    row = Example(id="0", uid="0", index=0, input="?", response="Yes", references=("Yes",))
+    assert tokenizer.decode(chat.response(row)) == f"Yes{end}"
 
 
 def test_a_response_is_cut_and_a_context_never() -> None:

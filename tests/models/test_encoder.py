@@ -1,6 +1,7 @@
 """Text encoders: identity by content, pooling, unit vectors, what they cost, and how mistakes are told."""
 
 import dataclasses
+import json
 import shutil
 import socket
 import subprocess
@@ -165,6 +166,16 @@ def test_cost_is_that_of_real_tokens_of_different_texts(tiny_encoder: Encoder, m
     attention = 4 * 32 * 2 * sum(int(length) ** 2 for length in lengths)
     assert cost.flop == 2 * 2 * layer * sum(lengths) + attention
     assert cost.apart["warmup"] > 0
+
+
+def test_without_a_length_the_models_own_holds(tiny_encoder: Encoder, tmp_path: Path) -> None:
+    own = dataclasses.replace(tiny_encoder, max_length=None)
+    assert load_encoder(own).max_seq_length == 64  # its positions: its tokenizer would take more
+    check_encoder(own)
+    told = Path(shutil.copytree(tiny_encoder.source, tmp_path / "told"))
+    path = told / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": 48}))
+    assert load_encoder(dataclasses.replace(own, source=str(told))).max_seq_length == 48
 
 
 def test_prefix(tiny_encoder: Encoder, models: LoadedModels) -> None:

@@ -1,5 +1,6 @@
 """Hub models are what they were at one commit: from a cache made by hand, and from a hub of our own on this machine."""
 
+import errno
 import json
 import os
 import shutil
@@ -13,11 +14,21 @@ import pytest
 from fake_hub import Hub
 
 from dwbench.component import identity
+from dwbench.config import model_named
 from dwbench.errors import UserError
+from dwbench.models import hub as hub_module
+from dwbench.models.encoder import Encoder
 from dwbench.models.loading import load_model, load_tokenizer
 from dwbench.models.spec import LM
 
 OLD, NEW = "a" * 40, "b" * 40
+
+
+@pytest.fixture(autouse=True)
+def forgetful() -> Iterator[None]:
+    """What a revision stands for is remembered by a process, and these tests are one."""
+    yield
+    hub_module._snapshot.cache_clear()
 
 
 @pytest.fixture
@@ -50,7 +61,6 @@ def first_weight(lm: LM) -> float:
 
 
 def hub_lm(name: str, revision: str | None = None, source: str = "us/mine") -> LM:
-    """Each test has its own name for the model: what a revision stands for is asked once a process and name."""
     return LM(name=name, source=source, revision=revision, dtype="float32", device="cpu", max_length=512)
 
 
@@ -67,14 +77,18 @@ def test_without_network_the_cache_says_the_commit() -> None:
 def test_a_revision_stands_for_one_commit_in_a_process(cache: Path) -> None:
     before = identity(hub_lm("b"))
     (cache / "refs" / "main").write_text(OLD)
-    assert identity(hub_lm("b")) == before
+    assert identity(hub_lm("b")) == identity(hub_lm("another name")) == before
+    assert Encoder(name="e", source="us/mine").weights_identity()["commit"] == NEW  # and in another section
     assert first_weight(hub_lm("b")) == 9.0
-    assert hub_lm("another process").weights_identity()["commit"] == OLD
+    hub_module._snapshot.cache_clear()
+    assert hub_lm("b").weights_identity()["commit"] == OLD
 
 
 def test_what_the_cache_lacks(cache: Path) -> None:
     with pytest.raises(UserError, match=r"^model c: no network, and us/none is not in the cache of the hub: set model"):
         hub_lm("c", source="us/none").weights_identity()
+    with pytest.raises(UserError, match=r"^embedder e: no network, and us/none .*: set embedder.source=FOLDER$"):
+        Encoder(name="e", source="us/none").weights_identity()
     with pytest.raises(UserError, match="us/mine at revision v9 is not in the cache"):
         hub_lm("c", "v9").weights_identity()
     (cache / "snapshots" / NEW / "config.json").unlink()
@@ -130,3 +144,73 @@ def test_a_branch_is_loaded_at_the_commit_in_the_key(hub: Hub, tell: Callable[..
     asked_of_main = [request for request in hub.asked if "/resolve/main/" in request]
     assert {request.split("/")[-1] for request in asked_of_main} == {"config.json"}  # it tells the cache
     assert tell(HF_ENDPOINT="http://127.0.0.1:9") == [at_old, True, at_old, 5.0]
+
+
+@pytest.fixture
+def online(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """The hub for this process, with an empty cache."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    return hub
+
+
+def moved(hub: Hub, tmp_path: Path) -> None:
+    """Branch `main` gets another commit, behind a client that knows the old one."""
+    assert hub_lm("m").weights_identity()["commit"] == OLD
+    hub_module._snapshot.cache_clear()
+    hub.commits[NEW] = Path(shutil.copytree(tmp_path / OLD, tmp_path / NEW))
+    hub.main = NEW
+
+
+def test_an_older_commit_does_not_stand_in_where_the_hub_fails(online: Hub, tmp_path: Path) -> None:
+    moved(online, tmp_path)
+    for part, told in (
+        ("/api/", "the hub answers 503 for us/mine"),
+        ("/resolve/", "the hub told of us/mine but did not"),
+    ):
+        online.failing = {part: 503}
+        with pytest.raises(UserError, match=rf"^model m: {told}.*: try again later, or set HF_HUB_OFFLINE=1") as caught:
+            hub_lm("m").weights_identity()
+        assert "\n" not in str(caught.value)
+    online.failing = {}
+    assert hub_lm("m").weights_identity()["commit"] == NEW
+    online.close()
+    assert hub_lm("m").weights_identity()["commit"] == NEW
+
+
+def test_without_an_answer_the_cache_stands_in(online: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved(online, tmp_path)
+    online.close()
+    assert hub_lm("m").weights_identity()["commit"] == OLD
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
+    hub_module._snapshot.cache_clear()
+    with pytest.raises(UserError, match="no network, and us/mine is not in the cache"):
+        hub_lm("m").weights_identity()
+
+
+def test_a_full_disk_is_no_missing_network(online: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object, **options: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", full)
+    with pytest.raises(UserError, match=r"^model m: us/mine can't be had from the hub \(.*No space left on device\)"):
+        hub_lm("m").weights_identity()
+
+
+def test_a_revision_that_is_not_there(online: Hub) -> None:
+    online.failing = {"/revision/v9": 404}
+    with pytest.raises(UserError, match=r"^embedder e: .*us/mine"):
+        Encoder(name="e", source="us/mine", revision="v9").weights_identity()
+
+
+def test_a_model_by_its_id_has_the_positions_of_its_configuration(online: Hub, tmp_path: Path) -> None:
+    lm = model_named("us/mine", "--model")
+    assert (lm.name, lm.max_length, lm.token_budget) == ("mine", 1024, 4096)
+    path = tmp_path / OLD / "config.json"
+    path.write_text(path.read_text().replace('"max_position_embeddings": 1024', '"max_position_embeddings": 131072'))
+    shutil.rmtree(tmp_path / "cache")
+    lm = model_named("us/mine", "--model")
+    assert (lm.max_length, lm.token_budget) == (8192, 16384)

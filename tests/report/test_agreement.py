@@ -11,8 +11,8 @@ from dwbench.records import Record
 from dwbench.report.agreement import agreements, render, spearman
 
 
-def chose(selector: str, ids: Sequence[str], places: Sequence[float | None] | None) -> Record:
-    record = made(selector, rows=2)
+def chose(selector: str, ids: Sequence[str], places: Sequence[float | None] | None, **options: Any) -> Record:
+    record = made(selector, rows=2, **options)
     selection: dict[str, Any] = {**record.data["selection"], "ids": list(ids), "places": places}
     return replace(record, data={**record.data, "selection": selection})
 
@@ -49,3 +49,42 @@ def test_choices_of_one_pool_are_compared_in_pairs() -> None:
 
 def test_records_without_places_are_left_out() -> None:
     assert agreements([made("random"), made("ifd")]) == []
+
+
+def test_selections_of_one_label_are_told_apart_and_none_is_dropped() -> None:
+    records = [
+        chose("ifd", ["a", "b"], [1, 2, 3, 4], scorer="smollm2-135m"),
+        chose("ifd", ["a", "c"], [1, 3, 2, 4], scorer="qwen"),
+        chose("miwv", ["a", "c"], [1, 3, 2, 4], scorer="smollm2-135m", embedder="bge"),
+        chose("miwv", ["c", "d"], [4, 3, 1, 2], scorer="smollm2-135m", embedder="minilm"),
+        chose("miwv", ["c", "d"], [4, 3, 1, 2], scorer="smollm2-135m", embedder="minilm", version=2),
+    ]
+    (found,) = agreements(records)
+    assert found.labels == (
+        "ifd",
+        "ifd by qwen",
+        "miwv (selector.version=1, embedder.name=bge)",
+        "miwv (selector.version=1, embedder.name=minilm)",
+        "miwv (selector.version=2, embedder.name=minilm)",
+    )
+    assert found.overlap[0, 1] == 0.5
+
+
+def test_what_happened_after_selecting_makes_no_other_selection() -> None:
+    records = [
+        chose("ifd", ["a", "b"], [1, 2, 3, 4]),
+        chose("ifd", ["a", "b"], [1, 2, 3, 4], rate=1e-5),
+        chose("ifd", ["a", "b"], [1, 2, 3, 4], nll_rows=64),
+    ]
+    assert agreements(records) == []
+    # The same settings and another result: something differed that no record tells.
+    (found,) = agreements([*records, chose("ifd", ["a", "c"], [1, 3, 2, 4], rate=1e-6)])
+    assert all(label.startswith("ifd (run ") for label in found.labels)
+    assert len(set(found.labels)) == 2
+
+
+def test_budgets_and_seeds_are_compared_apart() -> None:
+    records = [chose(name, ["a", "b"], [1, 2, 3], seed=seed) for seed in (0, 1) for name in ("random", "ifd")]
+    assert [one.title for one in agreements(records)] == [
+        f"dialogsum, smollm2-135m: 2 of 1000 rows, seed {seed}" for seed in (0, 1)
+    ]

@@ -108,6 +108,43 @@ def test_rows_with_one_label_are_told_apart() -> None:
     }
 
 
+def test_runs_that_are_not_alike_are_not_averaged() -> None:
+    alike = [
+        ({"seed": 0, "nll_rows": 64}, {"seed": 1}, "evaluation.nll_rows=64", "evaluation.nll_rows=None"),
+        ({"seed": 0}, {"seed": 1, "version": 2}, "selector.version=1", "selector.version=2"),
+        ({"seed": 0}, {"seed": 1, "split_seed": 1}, "evaluation.split_seed=0", "evaluation.split_seed=1"),
+        ({"seed": 0, "embedder": "e5"}, {"seed": 1, "embedder": "bge"}, "embedder.name=e5", "embedder.name=bge"),
+    ]
+    for one, other, *told in alike:
+        (section,) = table([made("miwv", **one), made("miwv", **other)]).sections
+        assert {row.label for row in section.rows} == {f"miwv ({what})" for what in told}
+        assert [row.seeds for row in section.rows] == [1, 1]
+
+
+def test_an_identity_is_told_only_where_its_name_does_not_tell_it() -> None:
+    def embedded(name: str, length: int, seed: int) -> Record:
+        record = made("miwv", embedder=f"{name}-{length}", seed=seed)
+        told = {"name": name, "identity": {"weights": name, "max_length": length}}
+        return Record(record.path, {**record.data, "embedder": told})
+
+    (section,) = table([embedded("bge", 512, 0), embedded("bge", 256, 1), embedded("minilm", 256, 2)]).sections
+    assert {row.label for row in section.rows} == {
+        "miwv (embedder.name=bge, embedder.identity.max_length=512)",
+        "miwv (embedder.name=bge, embedder.identity.max_length=256)",
+        "miwv (embedder.name=minilm, embedder.identity.max_length=256)",
+    }
+
+
+def test_the_size_of_batches_divides_no_section_and_no_tuning_time() -> None:
+    full = made("full", train_seconds=200.0, token_budget=4096)
+    ifd = made("ifd", select=(40.0, 0.0), token_budget=2048)
+    (section,) = table([full, ifd]).sections
+    assert [(row.label, row.ratio.seconds, row.ratio.estimated) for row in section.rows] == [
+        ("ifd", 0.2, False),
+        ("full", 0.0, False),
+    ]
+
+
 def test_two_results_of_one_seed_are_not_averaged() -> None:
     one, other = made("ifd", experiment="a"), made("ifd", experiment="b")
     (section,) = table([one, other]).sections

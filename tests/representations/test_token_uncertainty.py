@@ -12,14 +12,8 @@ from dwbench.models.chat import Pair
 from dwbench.models.loading import load_model
 from dwbench.models.spec import LM
 from dwbench.representations.models import LoadedModels
-from dwbench.representations.uncertainty import (
-    ROWS_AT_ONCE,
-    Steps,
-    float32_head,
-    given_steps,
-    greedy_steps,
-    step_values,
-)
+from dwbench.representations.token_nll import float32_head
+from dwbench.representations.uncertainty import Steps, given_steps, greedy_steps, step_values
 
 
 def prompts() -> list[tuple[int, ...]]:
@@ -48,7 +42,7 @@ def test_float32_is_enough_for_a_large_vocabulary() -> None:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        logits = torch.randn(ROWS_AT_ONCE + 3, 50_000) * torch.linspace(0.1, 8, ROWS_AT_ONCE + 3)[:, None] + 20
+        logits = torch.randn(100, 50_000) * torch.linspace(0.1, 8, 100)[:, None] + 20
     taken = logits.argmin(dim=1)
     p = torch.softmax(logits.double(), dim=1)
     best = p.topk(2).values
@@ -58,14 +52,14 @@ def test_float32_is_enough_for_a_large_vocabulary() -> None:
 
 def test_greedy_steps_are_those_of_the_answer_teacher_forced(tiny_lm: LM, models: LoadedModels) -> None:
     """Decoding with a cache in a left-padded batch, and one right-padded pass over prompt and answer."""
-    model, tokenizer = load_model(tiny_lm), models.chat(tiny_lm).tokenizer
-    found = greedy_steps(model, tokenizer, prompts(), 12)
+    model, chat = load_model(tiny_lm), models.chat(tiny_lm)
+    found = greedy_steps(model, chat, prompts(), 12)
     pairs = [Pair(prompt, tuple(answer_ids(model, prompt, 12))) for prompt in prompts()]
-    for decoded, given in zip(found, given_steps(model, tokenizer, pairs), strict=True):
+    for decoded, given in zip(found, given_steps(model, chat, pairs), strict=True):
         np.testing.assert_allclose(all_of(decoded), all_of(given), atol=1e-5)
         assert decoded.logp.shape == (12,)
         assert not decoded.ended
-    alone = [greedy_steps(model, tokenizer, [prompt], 12)[0] for prompt in prompts()]
+    alone = [greedy_steps(model, chat, [prompt], 12)[0] for prompt in prompts()]
     for batched, single in zip(found, alone, strict=True):
         np.testing.assert_allclose(all_of(batched), all_of(single), atol=1e-5)
 
@@ -83,12 +77,12 @@ def answer_ids(model: Any, prompt: tuple[int, ...], n: int) -> list[int]:
 
 def test_an_answer_ends_with_its_end_of_turn_step(tiny_lm: LM, models: LoadedModels) -> None:
     """Also while other rows of the batch decode on."""
-    model, tokenizer = load_model(tiny_lm), models.chat(tiny_lm).tokenizer
-    whole = greedy_steps(model, tokenizer, prompts(), 8)
+    model, chat = load_model(tiny_lm), models.chat(tiny_lm)
+    whole = greedy_steps(model, chat, prompts(), 8)
     ids = [answer_ids(model, prompt, 8) for prompt in prompts()]
     end = next(token for token in ids[1][2:] if not any(token in other for other in (ids[0], ids[2], ids[3])))
     model.generation_config.eos_token_id = [end]
-    found = greedy_steps(model, tokenizer, prompts(), 8)
+    found = greedy_steps(model, chat, prompts(), 8)
     n = ids[1].index(end) + 1
     assert [steps.ended for steps in found] == [False, True, False, False]
     assert [steps.logp.size for steps in found] == [8, n, 8, 8]
@@ -121,7 +115,7 @@ def test_batches_and_cost_of_decoding(tiny_lm: LM, models: LoadedModels) -> None
     for batched, single in zip(found, alone, strict=True):
         np.testing.assert_allclose(all_of(batched), all_of(single), atol=1e-5)
     assert cost.generated_tokens == 24
-    assert cost.forward_tokens == 24 + sum(len(prompt) for prompt in given)
+    assert cost.forward_tokens == 20 + sum(len(prompt) for prompt in given)
     assert cost.flop == pytest.approx(alone_cost.flop) == pytest.approx(answers_cost.flop)
     assert with_scorer(models, tiny_lm, lambda scorer: scorer.greedy_uncertainty([], 6))[0] == []
 
@@ -130,7 +124,7 @@ def test_the_head_runs_in_float32_in_a_half_precision_model(tiny_lm: LM, models:
     """bfloat16 logits have 8 bits: the two best ones would be equal again and again."""
     import torch
 
-    model, tokenizer = load_model(dataclasses.replace(tiny_lm, dtype="bfloat16")), models.chat(tiny_lm).tokenizer
+    model, chat = load_model(dataclasses.replace(tiny_lm, dtype="bfloat16")), models.chat(tiny_lm)
     ids = torch.tensor([prompts()[1]])
     with torch.inference_mode():
         with float32_head(model):
@@ -140,7 +134,7 @@ def test_the_head_runs_in_float32_in_a_half_precision_model(tiny_lm: LM, models:
     assert rounded.dtype == torch.bfloat16  # as it was before
     torch.testing.assert_close(exact.bfloat16(), rounded, rtol=0.02, atol=0.02)
     assert (exact.bfloat16().float() != exact).any()
-    margins = np.concatenate([steps.margin for steps in greedy_steps(model, tokenizer, prompts(), 40)])
+    margins = np.concatenate([steps.margin for steps in greedy_steps(model, chat, prompts(), 40)])
     assert margins.min() > 0
     model.lm_head = torch.nn.Linear(32, 50, dtype=torch.bfloat16)
     hidden = torch.randn(4, 32, dtype=torch.bfloat16)

@@ -40,6 +40,7 @@ def test_global_random_state_has_no_part_in_it() -> None:
 
 def test_more_clusters_than_different_rows() -> None:
     points = np.repeat(np.eye(2, dtype=np.float32), 4, axis=0)
+    points[1, 1] = -0.0
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         labels = kmeans_labels(points, 5, 0)

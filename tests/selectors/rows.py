@@ -3,7 +3,7 @@
 from dwbench.data.base import Example, RawRow, Splits, Task, number_rows
 from dwbench.models.encoder import Encoder
 from dwbench.models.spec import LM
-from dwbench.selectors.base import Material
+from dwbench.selectors.context import Material
 from dwbench.training.sft import LoraSFT
 
 TASK = Task(
@@ -58,4 +58,4 @@ TRAINING = LoraSFT(r=2, epochs=1, batch_size=2, learning_rate=1e-3, warmup_ratio
 
 def material(lm: LM, data: Splits | None = None, seed: int = 0, encoder: Encoder = NO_ENCODER) -> Material:
     """The rows above, or other ones, with a scorer."""
-    return Material(data or splits(), TASK, lm, encoder, TRAINING, seed)
+    return Material(data or splits(), TASK, lm, lm, encoder, TRAINING, seed)

@@ -17,7 +17,8 @@ from dwbench.models.spec import LM
 from dwbench.representations.heads import Uniform
 from dwbench.representations.models import LoadedModels
 from dwbench.selectors.attention_influence import LOSS_FLOOR, AttentionInfluence, relative_increase
-from dwbench.selectors.base import Context
+from dwbench.selectors.context import Context
+from dwbench.selectors.perplexity import Perplexity
 from dwbench.store import Bench, Store
 
 
@@ -114,7 +115,7 @@ def test_a_cut_response_is_scored_on_what_is_left(tiny_lm: LM, models: LoadedMod
 
 
 def test_heads_are_found_once_for_a_model(tiny_lm: LM, models: LoadedModels, tmp_path: Path) -> None:
-    """Shared by pools, seeds and settings of the score."""
+    """Shared by pools, seeds, settings of the score, and what the scorer is given at a time."""
     bench = Bench(Store(tmp_path))
     asked: list[int] = []
 
@@ -133,8 +134,20 @@ def test_heads_are_found_once_for_a_model(tiny_lm: LM, models: LoadedModels, tmp
     for changes in ({"loss_on": "all"}, {"uniform": "literal"}, {"head_share": 0.5}, {"score_eos": False}):
         dataclasses.replace(trial, selector=influence(**changes)).score_in(bench, needs)
     assert asked == [2]
+    for changes in ({"max_length": 505}, {"token_budget": 9}):
+        trial_with(trial, scorer=dataclasses.replace(tiny_lm, **changes)).score_in(bench, needs)
+    assert asked == [2]
     dataclasses.replace(trial, selector=influence(probe_seed=1)).score_in(bench, needs)
     assert asked == [2, 2]
+
+
+def test_losses_of_whole_texts_are_shared_with_perplexity(tiny_lm: LM, models: LoadedModels, tmp_path: Path) -> None:
+    bench, given = Bench(Store(tmp_path)), material(tiny_lm)
+    stages = []
+    for selector in (Perplexity(which="low", text="full"), influence(loss_on="all")):
+        Trial(selector, given, models).score_in(bench, selector.needs)  # type: ignore[arg-type]
+        stages.append(len(list(bench.store.root.glob("represent/*/manifest.json"))))
+    assert stages == [1, 3]  # the heads, and losses with them masked
 
 
 @pytest.fixture(scope="module")

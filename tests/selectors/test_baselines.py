@@ -13,8 +13,9 @@ from dwbench.data.base import Splits
 from dwbench.errors import UndeclaredNeedError
 from dwbench.models.spec import LM
 from dwbench.representations.models import LoadedModels
-from dwbench.selectors.base import Context, Selector, score_identity
+from dwbench.selectors.base import Selector, score_identity
 from dwbench.selectors.bounds import Full
+from dwbench.selectors.context import Context
 from dwbench.selectors.data_whisperer import DataWhisperer
 from dwbench.selectors.ifd import IFD
 from dwbench.selectors.longest_response import LongestResponse
@@ -66,7 +67,7 @@ EMBEDDED = LM(name="any", source="embedded", dtype="float32", device="cpu")
     [
         (Random(), "d4096936cc2bd2e5a2db"),
         (IFD(), "d8011be5dac4de166b0b"),
-        (DataWhisperer(), "1bb4aea77a5783fdbfbb"),
+        (DataWhisperer(), "47b2967b9f6857254347"),
     ],
 )
 def test_keys_do_not_change_silently(selector: Selector, key: str) -> None:
@@ -102,3 +103,10 @@ def test_what_is_not_declared_is_refused() -> None:
         with pytest.raises(UndeclaredNeedError, match="declares nothing"):
             reach()
     assert given.n_rows == len(given.ids) == 12
+
+
+def test_lengths_are_those_of_the_model_to_be_tuned(tiny_lm: LM, models: LoadedModels, tmp_path: Path) -> None:
+    # A scorer that is somewhere else altogether is not even looked at.
+    scorer = dataclasses.replace(tiny_lm, source=str(tmp_path / "nowhere"))
+    trial = Trial(LongestResponse(), material(tiny_lm), models)
+    assert trial_with(trial, scorer=scorer).score().scores.values.tolist() == trial.score().scores.values.tolist()

@@ -13,8 +13,9 @@ from dwbench.contract import Trial, check_selector
 from dwbench.models.spec import LM
 from dwbench.representations.models import LoadedModels
 from dwbench.rules.ranking import Scores, scores
-from dwbench.selectors.base import Context, Need, Selector
+from dwbench.selectors.base import Selector
 from dwbench.selectors.bounds import Full, ZeroShot
+from dwbench.selectors.context import Context, Need
 from dwbench.selectors.data_whisperer import DataWhisperer
 from dwbench.selectors.ifd import IFD
 from dwbench.selectors.longest_response import LongestResponse

@@ -1,5 +1,6 @@
 """Data Whisperer's arithmetic, with a scorer whose answers and attention are known."""
 
+import copy
 import dataclasses
 import tempfile
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from dwbench.representations.models import LoadedModels
 from dwbench.representations.scorer import Answers
 from dwbench.rules.ranking import Scores
 from dwbench.selectors import data_whisperer_reference as reference
-from dwbench.selectors.base import Context
+from dwbench.selectors.context import Context
 from dwbench.selectors.data_whisperer import (
     DataWhisperer,
     contributions,
@@ -32,6 +33,7 @@ from dwbench.selectors.data_whisperer import (
     layer_for,
     position_correction,
 )
+from dwbench.selectors.icl import build_prompt
 from dwbench.store import Bench, Store
 
 
@@ -139,6 +141,9 @@ class OracleModels:
 
     def embedder(self, encoder: Any, bench: Bench) -> Any:
         raise AssertionError("not declared")
+
+    def release(self) -> None:
+        pass
 
 
 @pytest.fixture
@@ -373,9 +378,55 @@ def test_ablations_share_the_prompts(tiny_lm: LM, models: LoadedModels) -> None:
         for path in stages:
             used = bench.store.closure((f"score/{path.parent.name}",))
             costs.append(sum((artefact.cost for artefact in used.values()), Cost()))
-        assert len(list((bench.store.root / "represent").glob("*/manifest.json"))) == 2
+        # Who is shown together, and what the model makes of it with either kind of rows.
+        assert len(list((bench.store.root / "represent").glob("*/manifest.json"))) == 3
     assert len({cost.generated_tokens for cost in costs}) == 1
     assert all(cost.generated_tokens > 0 and cost.seconds > 0 for cost in costs)
+
+
+def test_a_killed_run_goes_on_at_the_block_it_was_in(
+    oracle: Oracle, tiny_lm: LM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    selector = DataWhisperer(n_d=2, n_q=2, max_new_tokens=16)
+    whole, _ = scored(selector, oracle, tiny_lm)
+    n_prompts = len(oracle.prompts)
+    assert n_prompts == 6
+    monkeypatch.setattr("dwbench.selectors.data_whisperer.PROMPTS_A_BLOCK", 4)
+    oracle.prompts.clear()
+    calls = oracle.layers
+    calls.clear()
+
+    def killed(text: str) -> str:
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return ANSWERS
+
+    oracle.answer = killed
+    bench = Bench(Store(tmp_path))
+    context = Context(selector.needs, bench, material(tiny_lm, eleven()), OracleModels(oracle))
+    with pytest.raises(KeyboardInterrupt):
+        bench.stage("score", {}, lambda _: selector.score(context))
+    assert len(oracle.prompts) == 6
+    oracle.prompts.clear()
+    oracle.answer = lambda text: ANSWERS
+    found: list[Scores] = []
+    bench.stage("score", {}, lambda _: found.append(selector.score(context)))
+    assert len(oracle.prompts) == 2
+    np.testing.assert_array_equal(found[0].values, whole.values)
+    assert found[0].notes == whole.notes
+
+
+def test_a_round_more_asks_only_what_is_new(
+    oracle: Oracle, tiny_lm: LM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dwbench.selectors.data_whisperer.PROMPTS_A_BLOCK", 6)
+    bench = Bench(Store(tmp_path))
+    for rounds in (1, 2):
+        selector = DataWhisperer(n_d=2, n_q=2, max_new_tokens=16, rounds=rounds)
+        context = Context(selector.needs, bench, material(tiny_lm, eleven()), OracleModels(oracle))
+        oracle.prompts.clear()
+        bench.stage("score", {"rounds": rounds}, lambda _: selector.score(context))  # noqa: B023
+        assert len(oracle.prompts) == 6
 
 
 def test_reference_pairing_is_in_data_order() -> None:
@@ -419,6 +470,42 @@ def test_reference_windows_are_short_by_one_token_a_part() -> None:
     found = reference.windows(10, [5, 6], 11, 20, 41)
     assert found.columns == ((9, 13), (13, 18))
     assert found.rows == ((19, 38),)
+
+
+WITH_BOS = (
+    "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}{{ eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}"
+)
+
+
+@pytest.mark.parametrize("adds_bos", [True, False])
+def test_reference_windows_by_what_the_tokenizer_adds(adds_bos: bool, tiny_lm: LM, models: LoadedModels) -> None:
+    """One token early with a BOS, as with Llama 3; else one more for each part, as with Qwen (spec 1.6, D1)."""
+    from tokenizers import Regex
+    from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = copy.deepcopy(models.chat(tiny_lm).tokenizer)
+    tokenizer.bos_token, tokenizer.chat_template = "<|endoftext|>", WITH_BOS
+    # A token for each byte, so that parts have as many by themselves as in the prompt.
+    tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
+        [Split(Regex(r"[\s\S]"), "isolated"), ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    if adds_bos:
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
+        )
+    chat = Chat(tokenizer, 4096)
+    pool = eleven().pool
+    prompt = build_prompt(chat, TASK, pool[:3], pool[6:8])
+    assert prompt.ids.count(tokenizer.bos_token_id) == 1
+    found = reference.shifted_windows(chat, TASK, prompt, pool[:3])
+    early = [(1, 1), (1, 1), (1, 1)] if adds_bos else [(1, 2), (2, 3), (3, 4)]
+    assert found.columns == tuple(
+        (start - first, end - last) for (start, end), (first, last) in zip(prompt.demos, early, strict=True)
+    )
+    start, end = prompt.query_block
+    assert found.rows == (((start - 1, end - 1) if adds_bos else (start - 2, end - 3)),)
 
 
 def test_reference_rows_of_dropped_prompts_score_zero(oracle: Oracle, tiny_lm: LM) -> None:

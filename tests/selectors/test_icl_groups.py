@@ -16,7 +16,7 @@ from dwbench.models.chat import Chat
 from dwbench.models.spec import LM
 from dwbench.representations.models import LoadedModels
 from dwbench.selectors.icl import ICLPrompt
-from dwbench.selectors.icl_groups import Grouping, Shown, grouping, n_fitting
+from dwbench.selectors.icl_groups import Grouping, Shown, grouping, n_fitting, table
 
 FRAME = 10
 
@@ -34,6 +34,10 @@ def made(lengths: Sequence[int], room: int, n_d: int, n_q: int, keys: Sequence[s
     own = keys or [str(row) for row in range(len(lengths))]
     shortest = np.argsort(lengths, kind="stable").tolist()
     return Grouping(n_d, n_q, own, own, shortest, frozenset(), room, build)
+
+
+def test_shorter_rows_are_filled_up() -> None:
+    assert table([(4, 0), (), (2,)], 2).tolist() == [[4, 0], [-1, -1], [2, -1]]
 
 
 def groups(shown: Sequence[Shown]) -> list[list[int]]:

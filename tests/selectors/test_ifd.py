@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rows import TASK, TOO_LONG, examples, material
+from rows import TASK, TOO_LONG, TRAINING, examples, material
 from scoring import golden
 
 from dwbench.contract import Scored, Trial, check_selector
@@ -19,7 +19,7 @@ from dwbench.models.loading import load_model
 from dwbench.models.spec import LM
 from dwbench.representations.models import LoadedModels
 from dwbench.representations.scorer import Scorer
-from dwbench.selectors.base import Context
+from dwbench.selectors.context import Context
 from dwbench.selectors.ifd import IFD, experience_rows, ifd
 from dwbench.store import Bench, Store
 
@@ -169,7 +169,7 @@ def test_both_losses_are_those_of_the_tuned_scorer(
         context = Context(needs, bench, material(tiny_lm), models)
         tuned = models.scorer(tiny_lm, bench, trained / "adapter-1")
         chat = context.chat
-        pairs = [chat.pair(context.task, row) for row in context.rows]
+        pairs = [chat.pair(context.task, row) for row in context.pool]
         direct = [pair and Pair(chat.answer_header(), pair.response) for pair in pairs]
         found.append(tuned.response_nll(pairs).mean / tuned.response_nll(direct).mean)
 
@@ -212,6 +212,23 @@ def test_no_row_to_warm_up_on(tiny_lm: LM, models: LoadedModels) -> None:
     short = dataclasses.replace(tiny_lm, max_length=20)
     with pytest.raises(UserError, match=r"selector\.warmup=pre_experience: no row"):
         Trial(IFD(warmup="pre_experience"), material(short), models).score()
+
+
+def test_a_warm_up_that_does_nothing_is_refused_beforehand(tiny_lm: LM, models: LoadedModels, tmp_path: Path) -> None:
+    """One cluster of 12 rows gives 10: two steps of 8 rows, or one of 10."""
+    for batch_size, selector, refused in (
+        (10, IFD(warmup="pre_experience"), True),
+        (8, IFD(warmup="pre_experience"), False),
+        (10, IFD(), False),
+    ):
+        train = dataclasses.replace(TRAINING, batch_size=batch_size, warmup_ratio=0.1)
+        given = dataclasses.replace(material(tiny_lm), train=train)
+        context = Context(selector.needs, Bench(Store(tmp_path)), given, models)
+        if refused:
+            with pytest.raises(UserError, match="warm-up"):
+                selector.check(context)
+        else:
+            selector.check(context)
 
 
 def test_pre_experience_keeps_the_contract(tiny_lm: LM, models: LoadedModels) -> None:

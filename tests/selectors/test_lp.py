@@ -13,15 +13,16 @@ from tiny_encoder import tiny_encoder_in
 
 from dwbench.contract import Scored, Trial, check_selector
 from dwbench.data.base import Example, Splits, Task
+from dwbench.errors import UserError
 from dwbench.models.chat import Chat
 from dwbench.models.encoder import Encoder
 from dwbench.models.spec import LM
 from dwbench.representations.models import LoadedModels
 from dwbench.representations.scorer import Scorer
 from dwbench.rules.clusters import lowest_of_each
-from dwbench.selectors.base import Context, Material
+from dwbench.selectors.context import Context, Material
 from dwbench.selectors.losses import Losses, response_losses
-from dwbench.selectors.lp import LP, NOT_LEARNT, ceil_counts, lp1, lp_app, perplexity
+from dwbench.selectors.lp import LP, NOT_LEARNT, ceil_counts, lp1, lp_app, perplexity, published_lp1
 from dwbench.store import Bench, Store
 
 NAN = float("nan")
@@ -39,7 +40,14 @@ def test_hand_computed() -> None:
 def test_rows_that_were_not_learnt() -> None:
     before, first, last = np.array([3.0, 3, 1, NAN]), np.array([2.0, 2, 1, NAN]), np.array([3.0, 4, 1, NAN])
     assert np.isnan(lp1(before, first, last)).all()
-    np.testing.assert_array_equal(lp1(before, first, last, "reference"), [0, -1, 0, NAN])
+    np.testing.assert_array_equal(published_lp1(before, first, last), [0, -1, 0, NAN])
+
+
+def test_a_fall_that_is_hardly_one_is_none() -> None:
+    before, first, last = np.array([3.0, 100, 100]), np.array([3.05, 99.5, 99.5]), np.array([2.999, 99, 99.01])
+    np.testing.assert_array_equal(lp1(before, first, last), [NAN, 0.5, NAN])
+    assert lp1(before, first, last, 0)[0] == pytest.approx(-50)
+    assert published_lp1(before, first, last)[0] == pytest.approx(-50)
 
 
 def test_lp_app_ranks_as_the_loss_drop() -> None:
@@ -59,7 +67,7 @@ def test_published_rule(percent: int, shared: Path) -> None:
     before, first, last = (given[f"perplexity_epoch_{epoch}"] for epoch in (0, 1, 3))
     labels = given["cluster_of_row"]
     counts = ceil_counts(np.bincount(labels), data["parameters"]["parts"])
-    for name, values in (("lp1", lp1(before, first, last, "reference")), ("lp1_approx", lp_app(before, first))):
+    for name, values in (("lp1", published_lp1(before, first, last)), ("lp1_approx", lp_app(before, first))):
         np.testing.assert_allclose(values, expected[name], rtol=1e-9)
         taken = np.flatnonzero(lowest_of_each(values, labels, counts, np.zeros(len(values))))
         in_order = taken[np.lexsort((values[taken], labels[taken]))]
@@ -118,6 +126,7 @@ def test_perplexities_before_training(shared: Path, smollm2: LM, models: LoadedM
         ({"epochs": 1}, "epochs: must be at least 2 for estimate=lp1"),
         ({"estimate": "lp_app", "epochs": 0}, "epochs: must be at least 1"),
         ({"clusters": 0}, "clusters"),
+        ({"min_fall": 1.0}, "min_fall: must be at least 0 and below 1"),
     ],
 )
 def test_settings_that_mean_nothing(settings: dict[str, Any], message: str) -> None:
@@ -203,6 +212,8 @@ def test_rows_that_can_not_be_trained_on_are_neither_tuned_on_nor_counted(
     barred = frozenset(str(n) for n in range(16))  # a whole subject
     found = score(LP(estimate="lp_app"), given, models, bench, 24, barred=barred)
     assert set(found.choose(24, 0)) == {str(n) for n in range(16, 40)}
+    everyone = score(LP(estimate="lp_app"), given, models, bench, 24)
+    assert not np.allclose(found.scores.values, everyone.scores.values)
     counted = score(LP(estimate="lp_app"), given, models, bench, 12, barred=barred)
     labels, chosen = clusters_of(counted, bench), np.isin(counted.ids, counted.choose(12, 0))
     may = ~np.isin(counted.ids, sorted(barred))
@@ -223,6 +234,56 @@ def test_nothing_learnt_is_no_score_but_may_be_chosen(
     assert {id for id, reason in reasons.items() if reason == NOT_LEARNT} == set(found.ids) - {TOO_LONG}
     assert not {"1", TOO_LONG} & set(found.choose(10, 0))
     assert found.scores.notes["rows_not_learnt"] == 11
+
+
+def test_the_epochs_are_those_of_the_saved_adapters(tiny_lm: LM, models: LoadedModels, tmp_path: Path) -> None:
+    given = material(tiny_lm)
+    bench = Bench(Store(tmp_path))
+    selector = LP(epochs=3, min_fall=0, clusters=None)
+    scored = score(selector, given, models, bench, 3)
+    (trained,) = (tmp_path / "train").iterdir()
+    found: list[np.ndarray] = []
+
+    def recompute(_: Path) -> None:
+        context = Context(selector.needs, bench, given, models)
+        pairs = [context.chat.pair(context.task, row) for row in context.pool]
+        for adapter in (None, trained / "adapter-1", trained / "adapter-3"):
+            found.append(np.exp(models.scorer(tiny_lm, bench, adapter).response_nll(pairs).mean))
+
+    bench.stage("test", {}, recompute)
+    expected = lp1(*found, min_fall=0)
+    assert (~np.isnan(expected)).sum() > 3
+    assert not np.allclose(expected, 1, equal_nan=True)
+    np.testing.assert_allclose(scored.scores.values, expected, rtol=1e-4)
+
+
+def test_budgets_share_what_does_not_depend_on_them(tiny_lm: LM, models: LoadedModels, tmp_path: Path) -> None:
+    """And each is charged the tuning."""
+    given = material(tiny_lm)
+    bench = Bench(Store(tmp_path))
+    chosen = [score(LP(epochs=2, clusters=None), given, models, bench, k) for k in (1, 5)]
+    assert chosen[0].key != chosen[1].key
+    np.testing.assert_array_equal(chosen[0].scores.values, chosen[1].scores.values)
+    (trained,) = (tmp_path / "train").iterdir()
+    for scored in (tmp_path / "score").iterdir():
+        assert f"train/{trained.name}" in bench.store.closure((f"score/{scored.name}",))
+    stored = len(list((tmp_path / "represent").iterdir()))
+    score(LP(epochs=2, clusters=None, min_fall=0.5), given, models, bench, 5)
+    assert len(list((tmp_path / "represent").iterdir())) == stored
+
+
+def test_a_tuning_that_does_nothing_is_refused_beforehand(
+    tiny_lm: LM, encoder: Encoder, models: LoadedModels, tmp_path: Path
+) -> None:
+    one_step = dataclasses.replace(TRAINING, batch_size=100, warmup_ratio=0.1)
+    given = dataclasses.replace(material(tiny_lm, encoder=encoder), train=one_step)
+    for selector, works in ((LP(estimate="lp_app", epochs=1), False), (LP(epochs=2), True)):
+        context = Context(selector.needs, Bench(Store(tmp_path)), given, models)
+        if works:
+            selector.check(context)
+        else:
+            with pytest.raises(UserError, match="warm-up"):
+                selector.check(context)
 
 
 def test_the_schedule_is_that_of_all_epochs(

@@ -21,9 +21,17 @@ from dwbench.representations.models import LoadedModels
 from dwbench.representations.scorer import Scorer
 from dwbench.rules.neighbours import nearest_other
 from dwbench.rules.ranking import rank, scores
-from dwbench.selectors.base import Context
+from dwbench.selectors.context import Context
 from dwbench.selectors.losses import NO_RESPONSE
-from dwbench.selectors.miwv import MIWV, NO_ROOM, miwv, one_shot_context, with_demonstration, without_left
+from dwbench.selectors.miwv import (
+    MIWV,
+    NO_ROOM,
+    miwv,
+    one_shot_context,
+    one_shot_losses,
+    with_demonstration,
+    without_left,
+)
 from dwbench.selectors.perplexity import Perplexity
 from dwbench.store import Bench, Store
 
@@ -241,6 +249,32 @@ def test_what_is_stored_is_shared(tiny_lm: LM, encoder: Encoder, models: LoadedM
     assert len(list((tmp_path / "represent").iterdir())) == 3  # embeddings and the arm with a demonstration
     score_rows(tiny_lm, encoder, models, bench, MIWV(score_eos=False, chunk=2))
     assert len(list((tmp_path / "represent").iterdir())) == 3
+
+
+def test_other_neighbours_are_another_arm(tiny_lm: LM, encoder: Encoder, models: LoadedModels, tmp_path: Path) -> None:
+    splits = Splits(pool=examples((*ROWS[:2], ROWS[3])), target=(), test=())
+    bench = Bench(Store(tmp_path))
+    context = Context(MIWV().needs, bench, material(tiny_lm, splits, encoder=encoder), models)
+    found: list[np.ndarray] = []
+
+    def work(_: Path) -> None:
+        for neighbour in ([1, 2, 0], [1, 0, 0]):
+            found.append(one_shot_losses(context, np.array(neighbour))[0].total)
+
+    bench.stage("test", {}, work)
+    assert np.isclose(*found, rtol=1e-4).tolist() == [True, False, True]
+
+
+def test_rows_are_scored_block_by_block(
+    tiny_lm: LM, encoder: Encoder, models: LoadedModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = score_rows(tiny_lm, encoder, models, Bench(Store(tmp_path / "whole")))
+    monkeypatch.setattr("dwbench.selectors.context.ROWS_A_BLOCK", 4)
+    found = score_rows(tiny_lm, encoder, models, Bench(Store(tmp_path / "blocks")))
+    np.testing.assert_allclose(found["values"], whole["values"], atol=1e-5)
+    assert found["reasons"] == whole["reasons"]
+    # Embeddings, and two blocks of either arm.
+    assert len(list((tmp_path / "blocks" / "represent").iterdir())) == 5
 
 
 def test_earlier_turns_are_shown_without_their_system_turn(chat: Chat) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,20 +22,19 @@ from dwbench.representations.models import LoadedModels
 from dwbench.representations.scorer import Scorer
 from dwbench.rules.ranking import rank, scores
 from dwbench.selectors import nuggets_reference as reference
-from dwbench.selectors.base import Context, Models
+from dwbench.selectors.context import Context, Models
 from dwbench.selectors.losses import NO_RESPONSE
 from dwbench.selectors.nuggets import (
+    BARRED,
     NO_ROOM,
-    NOT_COMPARED,
     ONLY_COPIES,
     Nuggets,
-    compare_all,
+    compare_pruned,
     halving_blocks,
-    ids_behind_an_answer,
     still_possible,
     tally,
-    with_shared_start,
 )
+from dwbench.selectors.nuggets_arms import ids_behind_an_answer, with_shared_start
 from dwbench.store import Bench, Store
 
 SELECTORS = {
@@ -116,16 +116,15 @@ def test_pruning_never_changes_the_choice(seed: int) -> None:
         return np.asarray(truth[np.ix_(rows, tasks)])
 
     known = comparable & allowed[:, None]
-    exact = compare_all(compare, comparable, allowed, [np.arange(m)], None)
-    np.testing.assert_array_equal(exact, np.where(known, truth, np.nan))
+    exact = np.where(known, truth, np.nan)
     n_known = int(known.any(axis=1).sum())
     for k in range(1, n_known + 1):
         for blocks in (halving_blocks(m), [np.array([task]) for task in range(m)]):
-            pruned = compare_all(compare, comparable, allowed, blocks, k)
+            pruned = compare_pruned(compare, comparable, allowed, blocks, k)
             assert choice(pruned, known, k, tie_break) == choice(exact, known, k, tie_break)
             compared.append(int((~np.isnan(pruned)).sum()))
     assert min(compared) < int((~np.isnan(exact)).sum()) * 0.8
-    everybody = compare_all(compare, comparable, allowed, halving_blocks(m), n)
+    everybody = compare_pruned(compare, comparable, allowed, halving_blocks(m), n)
     np.testing.assert_array_equal(everybody, exact)
 
 
@@ -150,6 +149,9 @@ class WithChat:
 
     def embedder(self, encoder: Any, bench: Bench) -> Any:
         raise NotImplementedError
+
+    def release(self) -> None:
+        self.loaded.release()
 
 
 WITH_BOS = (
@@ -204,6 +206,38 @@ def test_turns_of_a_task_with_history_follow(chat: Chat) -> None:
     shown = splits().pool[0]
     candidate = (*chat.context(TASK, shown), *chat.ids(shown.response))
     assert candidate + ids_behind_an_answer(chat, TASK, row) == conversation(chat, shown, row)
+
+
+def test_a_task_leaves_its_own_system_turn_out(chat: Chat) -> None:
+    shown = splits().pool[0]
+    said = (("system", "Be kind."), ("user", "Hello."), ("assistant", "Yes?"))
+    row = dataclasses.replace(splits().pool[1], history=said)
+    candidate = (*chat.context(TASK, shown), *chat.ids(shown.response))
+    for task in (TASK, dataclasses.replace(TASK, system="")):
+        behind = ids_behind_an_answer(chat, task, row)
+        assert "Be kind." not in chat.tokenizer.decode(behind)
+        assert candidate + behind == conversation(chat, shown, row)
+
+
+def test_the_row_that_is_tried_beforehand_is_one_with_a_system_turn(
+    tiny_lm: LM, models: LoadedModels, tmp_path: Path
+) -> None:
+    tokenizer = copy.deepcopy(models.chat(tiny_lm).tokenizer)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'system' and not loop.first %}{{ raise_exception('one system turn') }}"
+        "{% endif %}[{{ m.content }}]{% endfor %}"
+    )
+    other = WithChat(models, Chat(tokenizer, 512))
+    said = (("system", "Be kind."), ("user", "Hello."), ("assistant", "Yes?"))
+    own = dataclasses.replace(splits().pool[-1], history=said)
+    for pool, refused in ((splits().pool, False), ((*splits().pool[:-1], own), True)):
+        given = material(tiny_lm, dataclasses.replace(splits(), pool=pool))
+        context = Context(Nuggets().needs, Bench(Store(tmp_path)), given, other)
+        if refused:
+            with pytest.raises(UserError, match="one system turn"):
+                Nuggets().check(context)
+        else:
+            Nuggets().check(context)
 
 
 def test_a_template_without_previous_answers_is_refused_beforehand(
@@ -282,11 +316,12 @@ def test_pruned_scores_are_upper_bounds_in_a_tier_below(tiny_lm: LM, models: Loa
 
 
 def test_budgets_share_all_comparisons_unless_pruned(tiny_lm: LM, models: LoadedModels, tmp_path: Path) -> None:
-    def tokens(bench: Bench, selector: Nuggets, k: int) -> int:
+    def tokens(bench: Bench, selector: Nuggets, k: int, barred: int = 0) -> int:
         context = Context(selector.needs, bench, material(tiny_lm), models)
-        allowed = np.ones(context.n_rows, dtype=bool)
+        allowed = np.arange(context.n_rows) >= barred
         before = {path.parent.name for path in bench.store.root.glob("represent/*/manifest.json")}
-        bench.stage("score", {"k": k, "prune": selector.prune}, lambda _: selector.choose(context, k, allowed))
+        attempt = {"k": k, "prune": selector.prune, "barred": barred}
+        bench.stage("score", attempt, lambda _: selector.choose(context, k, allowed))
         new = {path.parent.name for path in bench.store.root.glob("represent/*/manifest.json")} - before
         return sum(bench.store.get(f"represent/{name}").cost.forward_tokens for name in new)
 
@@ -294,9 +329,22 @@ def test_budgets_share_all_comparisons_unless_pruned(tiny_lm: LM, models: Loaded
     first = tokens(bench, Nuggets(), 1)
     assert first > 0
     assert tokens(bench, Nuggets(), 5) == 0
+    assert tokens(bench, Nuggets(), 5, barred=3) == 0
     bench = Bench(Store(tmp_path / "pruned"))
     assert tokens(bench, Nuggets(prune=True), 1) > 0
     assert 0 < tokens(bench, Nuggets(prune=True), 5) < first
+
+
+def test_rows_are_compared_block_by_block(
+    tiny_lm: LM, models: LoadedModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = score(Nuggets(), tiny_lm, models)
+    monkeypatch.setattr("dwbench.selectors.context.ROWS_A_BLOCK", 5)
+    bench = Bench(Store(tmp_path))
+    found = Trial(Nuggets(), material(tiny_lm), models).score_in(bench, Nuggets().needs)
+    np.testing.assert_array_equal(found.scores.values, whole.scores.values)
+    stages = [json.loads(path.read_text())["identity"] for path in tmp_path.glob("represent/*/manifest.json")]
+    assert sorted(stage["representation"] for stage in stages) == ["nuggets_advantage"] * 3 + ["nuggets_alone"]
 
 
 def test_same_answer_tokens_in_both_arms(tiny_lm: LM, models: LoadedModels) -> None:
@@ -350,7 +398,7 @@ def test_reasons(tiny_lm: LM, models: LoadedModels) -> None:
     assert found.scores.reasons == (ONLY_COPIES,) * 3
     found = score(Nuggets(), tiny_lm, models, barred=frozenset({"0", TOO_LONG}))
     reasons = dict(zip(found.ids, found.scores.reasons, strict=True))
-    assert reasons.pop("0") == reasons.pop(TOO_LONG) == NOT_COMPARED
+    assert reasons.pop("0") == reasons.pop(TOO_LONG) == BARRED
     assert set(reasons.values()) == {""}
 
 

@@ -7,20 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rows import TASK, TOO_LONG, examples, material
+from rows import TOO_LONG, examples, material, splits
 from scoring import golden
 
-from dwbench.component import field_identities
 from dwbench.contract import Scored, Trial, check_selector
-from dwbench.data.base import Splits, Task
+from dwbench.data.base import Splits
 from dwbench.models.chat import Chat
 from dwbench.models.spec import LM
 from dwbench.representations.models import LoadedModels
 from dwbench.representations.scorer import Scorer
 from dwbench.rules.ranking import rank
-from dwbench.selectors.base import Context
+from dwbench.selectors.context import Context
 from dwbench.selectors.ifd import IFD, ifd
-from dwbench.selectors.losses import response_losses
+from dwbench.selectors.losses import plain_pair, response_losses
 from dwbench.selectors.superfiltering import ONE_TOKEN, Superfiltering, ranked_ifd_ppl
 from dwbench.store import Bench, Store
 
@@ -104,8 +103,7 @@ def published(
     for row in rows:
         assert chat.ids(row["conditional_context"]) == tuple(row["conditional_context_ids"])
         assert chat.ids(row["response"]) == tuple(row["response_ids"])
-    bare = Task(**{**field_identities(TASK), "system": "", "user": "{input}"})
-    given = dataclasses.replace(material(lm, Splits(pool=pool, target=(), test=())), task=bare)
+    given = material(lm, Splits(pool=pool, target=(), test=()))  # whose task has a system turn and a wording
     return Trial(selector, given, ChatModels(models, chat)).score_in(bench, selector.needs)
 
 
@@ -134,13 +132,22 @@ def test_published_code(data: dict[str, Any], smollm2: LM, models: LoadedModels,
     assert [int(id) for id in found.choose(5, 0)] == data["expected"]["official_selected_top5_in_order"]
 
 
+def test_the_plain_prompt_is_the_rows_own_text(tiny_lm: LM, models: LoadedModels) -> None:
+    chat = models.chat(tiny_lm)
+    row = dataclasses.replace(splits().pool[1], history=(("user", "Hello."), ("assistant", "Yes?")))
+    pair = plain_pair(chat, row)
+    assert pair is not None
+    assert chat.tokenizer.decode(pair.context) == "Hello.\nYes?\nThe pool opens late today.\n"
+    assert pair.response == chat.response(row)
+
+
 def context(selector: Superfiltering, lm: LM, models: LoadedModels, bench: Bench) -> Context:
     return Context(selector.needs, bench, material(lm), models)
 
 
 @pytest.mark.parametrize("template", ["chat", "plain"])
 def test_the_arms_score_the_same_tokens(template: Any, tiny_lm: LM, models: LoadedModels, tmp_path: Path) -> None:
-    short = dataclasses.replace(tiny_lm, max_length=40 if template == "chat" else 32)
+    short = dataclasses.replace(tiny_lm, max_length=40 if template == "chat" else 16)
     bench = Bench(Store(tmp_path))
     given = context(Superfiltering(), short, models, bench)
     arms: dict[str, Any] = {}

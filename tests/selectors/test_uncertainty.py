@@ -19,7 +19,7 @@ from dwbench.models.chat import Chat
 from dwbench.models.spec import LM
 from dwbench.representations.models import LoadedModels
 from dwbench.representations.uncertainty import Steps
-from dwbench.selectors.base import Context
+from dwbench.selectors.context import Context
 from dwbench.selectors.losses import NO_RESPONSE, response_losses
 from dwbench.selectors.uncertainty import EMPTY, Measure, Totals, Uncertainty, correlation, uncertainty
 from dwbench.store import Bench, Store
@@ -109,6 +109,27 @@ def test_greedy_looks_at_no_response(tiny_lm: LM, models: LoadedModels) -> None:
         assert np.array_equal(trial.score().scores.values, other.score().scores.values, equal_nan=True) == same
 
 
+def test_other_responses_are_not_decoded_again(tiny_lm: LM, models: LoadedModels, tmp_path: Path) -> None:
+    """Rows stand in another order then, and rows with equal prompts are answered once; other prompts are decoded."""
+    bench, data = Bench(Store(tmp_path)), splits()
+    relabelled = examples(tuple((row.input, f"{row.id} no") for row in data.pool))
+    fewer = data.pool[2:]
+    scored = []
+    for pool, stages in ((data.pool, 1), (relabelled, 1), (fewer, 2)):
+        trial = Trial(selector(), material(tiny_lm, dataclasses.replace(data, pool=pool)), models)
+        found = trial.score_in(bench, trial.selector.needs)
+        scored.append(dict(zip(found.ids, found.scores.values.tolist(), strict=True)))
+        refs = [path.parent.name for path in bench.store.root.glob("represent/*/manifest.json")]
+        assert len(refs) == stages
+        if pool is data.pool:
+            cost = bench.store.get(f"represent/{refs[0]}").cost
+            assert cost.forward_calls == 10  # of 12 rows one is too long, and two ask the same
+    first, again, _ = scored
+    assert list(first) != list(again)
+    assert first == pytest.approx(again, nan_ok=True)
+    assert first["0"] == first["3"]
+
+
 def test_measures_share_one_decoding(tiny_lm: LM, models: LoadedModels) -> None:
     """And every score is charged for it."""
     with tempfile.TemporaryDirectory() as folder:
@@ -161,8 +182,10 @@ def test_settings_that_leave_no_room_are_refused(tiny_lm: LM, models: LoadedMode
             selector(**bad)
 
 
-def test_gold_is_the_response_s_own_loss(tiny_lm: LM, models: LoadedModels) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gold_is_the_response_s_own_loss(dtype: str, tiny_lm: LM, models: LoadedModels) -> None:
     """`least_confidence` is its sum, with or without the end of turn; an over-long prompt has none."""
+    tiny_lm = dataclasses.replace(tiny_lm, dtype=dtype)
     for include_eos in (True, False):
         one = selector("least_confidence", source="gold", include_eos=include_eos)
         found = Trial(one, material(tiny_lm), models).score()

@@ -1,0 +1,49 @@
+"""What rows and headings are called, so that no two different ones share a name."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dwbench.records import Record, flat
+
+SHOWN_FIELDS = 3
+SHOWN_SIGNS = 24
+
+
+def label(record: Record) -> str:
+    """The selector's label, with `by SCORER` where another model computed than the one that is tuned."""
+    scorer = record.data["scorer"]
+    another = scorer is not None and scorer["name"] != record.model
+    return f"{record.label} by {scorer['name']}" if another else record.label
+
+
+def told_apart(names: Sequence[str], identities: Sequence[Mapping[str, Any]], runs: Sequence[str]) -> list[str]:
+    """`names`; those that occur more than once with what differs between their `identities`, at most three fields, and
+    with their run's key where that is not enough."""
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        places.setdefault(name, []).append(place)
+    told = list(names)
+    for name, same in places.items():
+        if len(same) > 1:
+            differences = _differences([flat(identities[place]) for place in same])
+            for place, what in zip(same, differences, strict=True):
+                parts = [what] if what else []
+                if differences.count(what) > 1:
+                    parts.append(f"run {runs[place][:8]}")
+                told[place] = f"{name} ({', '.join(parts)})"
+    return told
+
+
+def _differences(every: Sequence[Mapping[str, Any]]) -> list[str]:
+    """For each the fields, with values, in which they differ."""
+    fields = dict.fromkeys(field for one in every for field in one)
+    differ = [field for field in fields if len({str(one.get(field)) for one in every}) > 1]
+    shown = [field for field in differ if not _goes_with_a_name(field, every)][:SHOWN_FIELDS]
+    return [", ".join(f"{field}={str(one.get(field))[:SHOWN_SIGNS]}" for field in shown) for one in every]
+
+
+def _goes_with_a_name(field: str, every: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a field of a model's identity differs only where the model's name does, which says enough."""
+    model, dot, _ = field.partition(".identity.")
+    pairs = {(str(one.get(f"{model}.name")), str(one.get(field))) for one in every}
+    return bool(dot) and len(pairs) == len({name for name, _ in pairs})
