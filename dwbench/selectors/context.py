@@ -1,4 +1,4 @@
-"""What a selector is given: a view of the data and the models that refuses what was not declared, and stores the rest."""
+"""What a selector is given: data and models, of which it reaches what it declared; what it computes is stored."""
 
 import dataclasses
 import hashlib
