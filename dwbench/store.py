@@ -56,11 +56,7 @@ class Artefact:
 def write_json(path: Path, data: object) -> None:
     """Write `data` to `path` by a temporary file and a rename: readers see the old or the new text, never half."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` whole or not at all."""
+    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_whole(path, text.encode())
 
 

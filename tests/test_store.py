@@ -17,7 +17,7 @@ import pytest
 from dwbench.component import key_of
 from dwbench.cost import Cost
 from dwbench.errors import UserError
-from dwbench.store import Artefact, Bench, Build, Store, write_json, write_text
+from dwbench.store import Artefact, Bench, Build, Store, write_json
 
 BUILDER = Path(__file__).with_name("builder.py")
 
@@ -302,17 +302,15 @@ def test_waiting_for_another_process_is_booked_apart(store: Store) -> None:
     ]  # fmt: skip
 
 
-def test_write_text_is_whole_or_absent(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    write_text(path, "old")
-    write_text(path, "new\n")
-    assert path.read_text() == "new\n"
-    with pytest.raises(ValueError, match="JSON compliant"):
-        write_json(path, {"a": float("nan")})
-    with pytest.raises(UnicodeEncodeError):
-        write_text(path, "\ud83d")
-    assert path.read_text() == "new\n"
-    assert [item.name for item in tmp_path.iterdir()] == ["a.txt"]
+def test_write_json_is_whole_or_absent(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"a": "old"})
+    write_json(path, {"a": "new"})
+    for bad, error in ((float("nan"), "JSON compliant"), ("\ud83d", "surrogates")):
+        with pytest.raises(ValueError, match=error):
+            write_json(path, {"a": bad})
+    assert json.loads(path.read_text()) == {"a": "new"}
+    assert [item.name for item in tmp_path.iterdir()] == ["a.json"]
 
 
 def start(store: Store, log: Path, seconds: float) -> "subprocess.Popen[str]":

@@ -9,13 +9,14 @@ from dwbench.component import component, key_of
 from dwbench.data.base import Example, Task, content_key
 from dwbench.errors import UserError
 from dwbench.models.chat import Chat, Pair
+from dwbench.rules.clusters import kmeans_labels, nearest_to_centres
 from dwbench.rules.ranking import Scores, scores
 from dwbench.selectors import nuggets_reference as reference
 from dwbench.selectors.context import Context, Need
 from dwbench.selectors.losses import NO_RESPONSE
 from dwbench.selectors.nuggets_arms import Arms, ids_behind_an_answer, with_shared_start
 
-TASKS_VERSION = 1
+TASKS_VERSION = 2
 ALONE_VERSION = 1
 ADVANTAGE_VERSION = 2
 
@@ -137,7 +138,7 @@ class Nuggets:
     score_eos: bool = True
     variant: Literal["paper", "reference"] = "paper"
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     paper: ClassVar[str] = "Li et al., ACL 2024, arXiv 2312.10302"
     cost_class: ClassVar[str] = "prefill of the row once, and of m tasks behind it"
     fixed_share: ClassVar[float | None] = None
@@ -217,7 +218,7 @@ class Nuggets:
 
     def _nearest_to_centres(self, context: Context, possible: Sequence[Example]) -> np.ndarray:
         with context.importing():
-            from sklearn.cluster import KMeans
+            import sklearn.cluster  # noqa: F401
         chat, task = context.chat, context.task
         if self.variant == "reference":
             sequences = [reference.candidate(chat, task, row)[: reference.EMBEDDED_TOKENS] for row in possible]
@@ -225,8 +226,7 @@ class Nuggets:
             whole = [(*chat.context(task, row), *chat.response(row)) for row in possible]
             sequences = [ids[: chat.max_length] for ids in whole]
         embeddings = context.scorer.mean_hidden(sequences, "embeddings of the pool")
-        centres = KMeans(self.m, random_state=KMEANS_SEED).fit(embeddings)
-        return np.unique(centres.transform(embeddings).argmin(axis=0))
+        return np.sort(nearest_to_centres(embeddings, kmeans_labels(embeddings, self.m, KMEANS_SEED)))
 
     def _arms(self, context: Context, tasks: Sequence[Example]) -> Arms:
         chat, task, pool = context.chat, context.task, context.pool
