@@ -9,10 +9,10 @@ from dwbench.errors import UserError
 from dwbench.evaluation.harness import documents
 from dwbench.models.encoder import check_encoder
 from dwbench.models.loading import check_model
-from dwbench.representations.models import LoadedModels
 from dwbench.run import Run, evaluate_identity, training_pairs
 from dwbench.selectors.base import Checking, Selector
 from dwbench.selectors.context import Context
+from dwbench.selectors.models import LoadedModels
 from dwbench.store import Bench, Store
 from dwbench.sweep import Planned, Sweep
 
@@ -41,16 +41,17 @@ def _checks(planned: Planned, models: LoadedModels) -> dict[str, Callable[[], ob
     seen = context.identity_of("pool", *sorted(selector.needs - {"responses", "seed"}))
     checks: dict[str, Callable[[], object]] = {
         key_of(["model", model, run.model.device]): lambda: check_model(run.model),
-        key_of(["prompts", evaluate_identity(run, splits, None)]): lambda: documents(
-            models.chat(run.model), task, splits.test, run.evaluation, run.split_seed
-        ),
-        key_of(["pool", model, identity(task), fingerprint(splits.pool)]): lambda: check_pool(run, models, splits),
     }
+    if not run.select_only:
+        checks[key_of(["prompts", evaluate_identity(run, splits, None)])] = lambda: documents(
+            models.chat(run.model), task, splits.test, run.evaluation, run.split_seed
+        )
+    checks[key_of(["pool", model, identity(task), fingerprint(splits.pool)])] = lambda: check_pool(run, models, splits)
     if "scorer" in selector.needs:
         checks[key_of(["model", identity(run.scorer), run.scorer.device])] = lambda: check_model(run.scorer)
     if {"scorer", "tokenizer"} & selector.needs:
         checks[key_of(["tokenizer", identity(run.scorer)])] = lambda: models.chat(run.scorer)
-    if "embedder" in selector.needs:
+    if "embedder" in selector.needs or run.diversity:
         checks[key_of(["embedder", identity(run.embedder), run.embedder.device])] = lambda: check_encoder(run.embedder)
     checks[key_of(["selector", identity(selector), seen])] = lambda: check_selector(selector, context)
     return checks

@@ -16,7 +16,7 @@ Which rows of a data set are worth tuning on? Every selection method on one foot
 commands:
   run [key=value ...] [-m]      one run or a sweep: select, tune, evaluate; prints the table of what it ran
   select POOL --selector NAME   choose rows of your own data, no training
-  table [NAME]                  tables from records
+  table [NAME]                  tables from records; of a paper's experiment with its numbers beside ours
   list [WHAT]                   selectors, models, datasets, experiments
   check [key=value ...]         compose and validate; say which stages would run and which are stored
   publish                       records to W&B, each once

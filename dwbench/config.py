@@ -22,7 +22,7 @@ from dwbench.models.spec import LM
 from dwbench.run import Run
 from dwbench.selectors.base import ScoreSelector, Selector, SetSelector
 
-GROUPS = ("selector", "model", "embedder", "dataset", "train", "eval", "launch", "experiment")
+GROUPS = ("selector", "model", "embedder", "dataset", "plant", "train", "eval", "launch", "experiment")
 OPEN_SECTION = "selector_settings"
 """Settings for one selector in a sweep over several; its keys are selectors' names, so any may be added."""
 
@@ -108,6 +108,8 @@ class TopLevel:
     seed: NonNegativeInt
     split_seed: NonNegativeInt
     scorer_model: str | None
+    select_only: bool
+    diversity: bool
     selector_settings: dict[str, dict[str, Any]] | None
     experiment_name: Annotated[str, Field(pattern=r"^[\w=,+-][\w.=,+-]*$")] | None
     sweep: dict[str, list[Any]] | None
@@ -124,7 +126,7 @@ def compose(overrides: Sequence[str]) -> Job:
     in_groups = [override for override in overrides if override.partition("=")[0] in GROUPS]
     for override in in_groups:
         group, _, name = override.partition("=")
-        if name.strip("'\"") not in names(group) and override != "experiment=null":
+        if name.strip("'\"") not in names(group) and override not in ("experiment=null", "plant=null"):
             raise UserError(f"{override}: no such {group}: {nearest(name, names(group))}")
     try:
         job = _composed(overrides)
@@ -358,6 +360,9 @@ def build_run(job: Job) -> Run:
         split_seed=int(config["split_seed"]),
         train=build("train", config["train"]),
         evaluation=build("eval", config["eval"]),
+        plant=build("plant", config["plant"]) if config.get("plant") else None,
+        diversity=config["diversity"],
+        select_only=config["select_only"],
         experiment=config["experiment_name"],
     )
 

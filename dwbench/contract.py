@@ -16,10 +16,11 @@ import numpy as np
 from dwbench import seeds
 from dwbench.component import key_of
 from dwbench.errors import UndeclaredNeedError
-from dwbench.representations.models import LoadedModels
 from dwbench.rules.ranking import Scores, rank
 from dwbench.selectors.base import Checking, Selector, SetSelector, compute_scores, selection_stage
-from dwbench.selectors.context import Context, Material, Models, Need
+from dwbench.selectors.context import Context
+from dwbench.selectors.material import Material, Models, Need, pool_order
+from dwbench.selectors.models import LoadedModels
 from dwbench.store import Bench, Store
 
 
@@ -61,14 +62,14 @@ class Trial:
         """Score with access to `needs` alone; representations go to `bench` or come from there."""
         context = Context(needs, bench, self.material, self.models)
         k = self.k if k is None else k
-        allowed = np.array([id not in barred for id in context.ids])
+        rows = pool_order(needs, self.material.splits.pool)
+        allowed = np.array([row.id not in barred for row in rows])
         known = Context(self.selector.needs, bench, self.material, self.models)
         key = key_of(selection_stage(self.selector, known, k, allowed)[1])
         found: list[Scores] = []
         attempt = {"contract": uuid.uuid4().hex}  # the scoring itself runs each time
         bench.stage("score", attempt, lambda _: found.append(compute_scores(self.selector, context, k, allowed)))
-        uids = {row.id: row.uid for row in self.material.splits.pool}
-        return Scored(found[0], tuple(context.ids), tuple(uids[id] for id in context.ids), key)
+        return Scored(found[0], tuple(row.id for row in rows), tuple(row.uid for row in rows), key)
 
 
 def check_selector(selector: Selector, material: Material, models: Models | None = None) -> None:

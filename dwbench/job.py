@@ -14,8 +14,8 @@ from dwbench.config import Job, build_run, plain_dict
 from dwbench.errors import UserError
 from dwbench.progress import Bars, Lines, Progress
 from dwbench.records import record_path, write_record
-from dwbench.representations.models import LoadedModels
 from dwbench.run import execute, forget_failure, write_failure
+from dwbench.selectors.models import LoadedModels
 from dwbench.store import Bench, Store
 
 
@@ -67,7 +67,7 @@ def _run_job(job: Job, models: LoadedModels) -> bool:
     key = hashlib.sha256(command.encode()).hexdigest()[:20]  # of an error from before the run's own key is known
     try:
         run = build_run(job)
-        splits = run.dataset.load(run.split_seed)
+        splits = run.load()
         key = run.key(splits)
         name = f"{run.dataset.name} | {run.model.name} | {run.selector_label} | {run.budget.asked} | seed {run.seed}"
         say(name)

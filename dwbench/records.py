@@ -131,6 +131,15 @@ class Record:
         return metrics
 
     @property
+    def items(self) -> Mapping[str, Sequence[float]]:
+        """Scores by test row of each of our metrics, in an order that all records of these rows share.
+
+        Records of old have none.
+        """
+        items: Mapping[str, Sequence[float]] = self.data.get("items", {})
+        return items
+
+    @property
     def environment(self) -> Mapping[str, Any]:
         """Versions, hardware and commit of the evaluation."""
         environment: Mapping[str, Any] = self.data["environment"]

@@ -13,20 +13,24 @@ from dwbench.budget import Budget
 from dwbench.component import identity, key_of
 from dwbench.cost import Cost
 from dwbench.data.base import SPLITS, Dataset, Example, Splits, fingerprint
+from dwbench.data.planted import Plant
+from dwbench.describe import describe
 from dwbench.errors import UserError
-from dwbench.evaluation.harness import Evaluation, evaluate
+from dwbench.evaluation.harness import Evaluation, evaluate, item_scores
 from dwbench.models.chat import Chat, Pair
 from dwbench.models.encoder import Encoder
 from dwbench.models.flop import Shape
 from dwbench.models.loading import load_config
 from dwbench.models.spec import LM
 from dwbench.records import differing
-from dwbench.representations.models import LoadedModels
 from dwbench.rules.ranking import Ranking, Scores, places, rank
 from dwbench.selectors.base import Selector, compute_scores, selection_stage
-from dwbench.selectors.context import Context, Material, pool_order
+from dwbench.selectors.context import Context
+from dwbench.selectors.material import Material, pool_order
+from dwbench.selectors.models import LoadedModels
 from dwbench.store import Artefact, Bench, write_json
-from dwbench.training.sft import TRAIN_VERSION, LoraSFT, adapter_folder, full_tuning, train_identity, tune
+from dwbench.training.checkpoints import adapter_folder
+from dwbench.training.sft import TRAIN_VERSION, LoraSFT, full_tuning, train_identity, tune
 
 EVALUATE_VERSION = 1
 SHAPE_VERSION = 1
@@ -46,6 +50,9 @@ class Run:
         selector_name: as configured; `selector_label` adds the fields that differ from that configuration.
         budget: how many rows.
         seed: of ties, random draws and tuning. `split_seed`: of held-out and subsampled rows, the same for all seeds.
+        plant: noise to put into the pool, or None.
+        diversity: report on the diversity of what is chosen; no part of the key.
+        select_only: leave out tuning and evaluation.
         experiment: folder of its record below the results; no part of its key.
     """
 
@@ -61,7 +68,15 @@ class Run:
     split_seed: int
     train: LoraSFT
     evaluation: Evaluation
+    plant: Plant | None = None
+    diversity: bool = False
+    select_only: bool = False
     experiment: str | None = None
+
+    def load(self) -> Splits:
+        """The data, with what is planted into the pool. Raises UserError for bad input."""
+        splits = self.dataset.load(self.split_seed)
+        return splits if self.plant is None else self.plant.into(splits, self.split_seed)
 
     def key(self, splits: Splits) -> str:
         """The run's key: what is selected from, by what, how much, and what is done with it."""
@@ -76,11 +91,12 @@ class Run:
                 "scorer": identity(self.scorer) if "scorer" in needs else None,
                 "embedder": identity(self.embedder) if "embedder" in needs else None,
                 "selector": [self.selector.version, identity(self.selector)],
+                **({"ids": key_of(sorted((row.uid, row.id) for row in splits.pool))} if "ids" in needs else {}),
                 "rows": k,
                 "seed": self.seed,
                 "split_seed": self.split_seed,
-                "train": [TRAIN_VERSION, identity(self.train)] if k else None,
-                "evaluation": [EVALUATE_VERSION, identity(self.evaluation)],
+                "train": [TRAIN_VERSION, identity(self.train)] if k and not self.select_only else None,
+                "evaluation": None if self.select_only else [EVALUATE_VERSION, identity(self.evaluation)],
             }
         )
 
@@ -206,9 +222,15 @@ def execute(run: Run, bench: Bench, models: LoadedModels, splits: Splits) -> dic
     selection = select(bench, models, run.selector, run.material(splits), k, prepared.untrainable)
     models.release()
     chosen = {row.uid: prepared.pairs[row.uid] for row in selection.chosen if row.uid in prepared.pairs}
-    trained = _train(run, bench, chosen) if chosen else None
-    evaluated = _evaluate(run, bench, splits, trained)
-    return _record(run, bench, splits, selection, prepared.pairs, trained, evaluated)
+    diversity = {}
+    if run.diversity and chosen:
+        tokens = [len(pair.response) for pair in chosen.values()]
+        rows = [row for row in selection.chosen if row.uid in chosen]
+        diversity = describe(bench, run.material(splits), models, rows, tokens)
+        models.release()
+    trained = _train(run, bench, chosen) if chosen and not run.select_only else None
+    evaluated = None if run.select_only else _evaluate(run, bench, splits, trained)
+    return _record(run, bench, splits, selection, prepared.pairs, diversity, trained, evaluated)
 
 
 def evaluate_identity(run: Run, splits: Splits, trained: str | None) -> dict[str, Any]:
@@ -242,14 +264,19 @@ def _evaluate(run: Run, bench: Bench, splits: Splits, trained: Artefact | None) 
     return bench.stage("evaluate", evaluate_identity(run, splits, trained.ref if trained else None), build)
 
 
-def _shape(run: Run, bench: Bench) -> Shape:
-    """The model's shape, from its configuration alone."""
+def _shape(run: Run, bench: Bench) -> Artefact:
+    """The model's `Shape` as shape.json, from its configuration alone."""
 
     def build(folder: Path) -> None:
         write_json(folder / "shape.json", Shape.of_configuration(load_config(run.model)).to_json())
 
-    found = bench.stage("shape", {"version": SHAPE_VERSION, "model": run.model.training_identity()}, build)
-    return Shape(**found.json("shape.json"))
+    return bench.stage("shape", {"version": SHAPE_VERSION, "model": run.model.training_identity()}, build)
+
+
+def _kinds(rows: Sequence[Example]) -> dict[str, int]:
+    """How many rows there are of each kind, where kinds are known."""
+    kinds = [row.kind for row in rows if row.kind]
+    return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
 
 
 def _costs(used: Mapping[str, Artefact]) -> dict[str, Any]:
@@ -277,14 +304,16 @@ def _record(
     splits: Splits,
     selection: Selection,
     pairs: Mapping[str, Pair],
+    diversity: Mapping[str, float],
     trained: Artefact | None,
-    evaluated: Artefact,
+    evaluated: Artefact | None,
 ) -> dict[str, Any]:
     chosen = [pairs[row.uid] for row in selection.chosen if row.uid in pairs]
     reasons = [reason for reason in selection.scores.reasons if reason]
     training = None
     if trained is not None:
         training = {"version": TRAIN_VERSION, "identity": identity(run.train), **trained.json("training.json")}
+    shape = _shape(run, bench)
     parts = {"selection": selection.artefact, "training": trained, "evaluation": evaluated}
     used = {part: bench.store.closure((stage.ref,)) if stage else {} for part, stage in parts.items()}
     return {
@@ -295,6 +324,7 @@ def _record(
             "name": run.dataset.name,
             "fingerprints": {split: fingerprint(getattr(splits, split)) for split in SPLITS},
             "rows": {split: len(getattr(splits, split)) for split in SPLITS},
+            "kinds": _kinds(splits.pool),
             "task": identity(run.dataset.task),
             "notes": list(splits.notes),
         },
@@ -315,8 +345,10 @@ def _record(
             "ties_at_cut": selection.ranking.ties_at_cut,
             "invalid": {reason: reasons.count(reason) for reason in sorted(set(reasons))},
             "untrainable": len(selection.chosen) - len(chosen),
+            "kinds": _kinds(selection.chosen),
             "tokens": sum(pair.length for pair in chosen),
             "response_tokens": sum(len(pair.response) for pair in chosen),
+            "diversity": dict(diversity),
             "notes": selection.scores.notes,
             "places": _places(selection) if run.selector.fixed_share is None else None,
         },
@@ -326,17 +358,18 @@ def _record(
             "split_seed": run.split_seed,
             "identity": identity(run.evaluation),
         },
-        "full_tuning": full_tuning(_shape(run, bench), list(pairs.values()), run.train),
-        "metrics": evaluated.json("metrics.json"),
+        "full_tuning": full_tuning(Shape(**shape.json("shape.json")), list(pairs.values()), run.train),
+        "metrics": evaluated.json("metrics.json") if evaluated else {},
+        "items": item_scores(evaluated.folder) if evaluated else {},
         "cost": {part: _costs(stages) for part, stages in used.items()},
-        "environment": evaluated.environment,
+        "environment": (evaluated or selection.artefact or shape).environment,
         "environments_differ": differing(
             {part: [stage.environment for stage in stages.values()] for part, stages in used.items()}
         ),
         "artefacts": {
             "selection": selection.artefact.ref if selection.artefact else None,
             "training": trained.ref if trained else None,
-            "evaluation": evaluated.ref,
+            "evaluation": evaluated.ref if evaluated else None,
         },
     }
 

@@ -111,9 +111,9 @@ def _join(axis: Sequence[str]) -> str:
 def _planned(overrides: Sequence[str], splits: dict[str, Splits]) -> Planned:
     job = compose(overrides)
     run = build_run(job)
-    where = f"{job.config['dataset']} {run.split_seed}"
+    where = f"{job.config['dataset']} {job.config.get('plant')} {run.split_seed}"
     if where not in splits:
-        splits[where] = run.dataset.load(run.split_seed)
+        splits[where] = run.load()
     run.train.check_steps(rows_to_choose(run, len(splits[where].pool)))
     if run.evaluation.tasks:
         from dwbench.evaluation.others import check_tasks  # lm-eval's index of tasks takes seconds to read

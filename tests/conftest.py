@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from dwbench.models.encoder import Encoder
 from dwbench.models.spec import LM
-from dwbench.representations.models import LoadedModels
+from dwbench.selectors.models import LoadedModels
 
 
 @pytest.fixture(scope="session")

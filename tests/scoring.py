@@ -10,8 +10,8 @@ import pytest
 
 from dwbench.cost import Cost
 from dwbench.models.spec import LM
-from dwbench.representations.models import LoadedModels
 from dwbench.representations.scorer import Scorer
+from dwbench.selectors.models import LoadedModels
 from dwbench.store import Bench, Store
 
 T = TypeVar("T")

@@ -14,9 +14,10 @@ from dwbench.cli import main
 from dwbench.component import component
 from dwbench.errors import UserError
 from dwbench.models.spec import LM
-from dwbench.representations.models import LoadedModels
 from dwbench.rules.ranking import Scores
-from dwbench.selectors.context import Context, Need
+from dwbench.selectors.context import Context
+from dwbench.selectors.material import Need
+from dwbench.selectors.models import LoadedModels
 from dwbench.sweep import plan
 
 SMALL = ["dataset=embedded", "dataset.pool_rows=12", "dataset.target_rows=2", "dataset.test_rows=3", "train=small"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import yaml
 
 from dwbench.budget import parse_budget
 from dwbench.component import identity
@@ -18,6 +19,7 @@ from dwbench.config import (
     build,
     build_run,
     compose,
+    conf_folder,
     embedder_named,
     model_named,
     names,
@@ -27,10 +29,10 @@ from dwbench.config import (
 from dwbench.data.base import Example, RawRow, Splits, fingerprint, number_rows
 from dwbench.errors import UserError
 from dwbench.models.spec import LM
-from dwbench.representations.models import LoadedModels
 from dwbench.run import Run
 from dwbench.selectors.base import Selector, score_identity
 from dwbench.selectors.context import Context
+from dwbench.selectors.models import LoadedModels
 from dwbench.store import Bench, Store
 from dwbench.sweep import plan
 from dwbench.training.sft import LoraSFT
@@ -38,10 +40,11 @@ from dwbench.training.sft import LoraSFT
 SMALL = ["dataset.pool_rows=20", "dataset.target_rows=4", "dataset.test_rows=4"]
 
 ROWS = {
-    "gsm8k": [{"question": f"What is {n} + 1?", "answer": f"It is {n + 1}\n#### {n + 1}"} for n in range(30)],
-    "dialogsum": [{"dialogue": f"#Person1#: {n}?", "summary": f"They say {n}."} for n in range(30)],
-    "bioinstruct": [{"instruction": f"Name cell {n}", "input": "", "output": f"Cell {n}"} for n in range(30)],
-    "jsonl": [{"prompt": f"Say {n}", "completion": f"{n}"} for n in range(30)],
+    "gsm8k": [{"question": f"What is {n} + 1?", "answer": f"It is {n + 1}\n#### {n + 1}"} for n in range(60)],
+    "dialogsum": [{"dialogue": f"#Person1#: {n}?", "summary": f"They say {n}."} for n in range(60)],
+    "bioinstruct": [{"instruction": f"Name cell {n}", "input": "", "output": f"Cell {n}"} for n in range(60)],
+    "jsonl": [{"prompt": f"Say {n}", "completion": f"{n}"} for n in range(60)],
+    "gsm8k_paper": [{"question": f"What is {n} + 1?", "answer": f"It is {n + 1}\n#### {n + 1}"} for n in range(830)],
 }
 
 
@@ -60,19 +63,19 @@ def data(tmp_path: Path) -> dict[str, Path]:
             continue
         paths[name] = tmp_path / name
         paths[name].mkdir()
-        jsonl(paths[name] / "train.jsonl", rows[:16])
-        jsonl(paths[name] / "validation.jsonl", rows[16:23])
-        jsonl(paths[name] / "test.jsonl", rows[23:])
+        jsonl(paths[name] / "train.jsonl", rows[:-14])
+        jsonl(paths[name] / "validation.jsonl", rows[-14:-7])
+        jsonl(paths[name] / "test.jsonl", rows[-7:])
     return paths
 
 
 @pytest.mark.parametrize("name", names("dataset"))
 def test_every_data_set_builds_and_loads(name: str, data: dict[str, Path]) -> None:
     path = [f"dataset.path={data[name]}"] if name in data else []
-    sizes = ["dataset.pool_rows=10", "dataset.target_rows=2", "dataset.test_rows=3"]
+    sizes = ["dataset.pool_rows=40", "dataset.target_rows=2", "dataset.test_rows=3"]
     run = build_run(compose([f"dataset={name}", *path, *sizes]))
     splits = run.dataset.load(0)
-    assert (len(splits.pool), len(splits.target), len(splits.test)) == (10, 2, 3)
+    assert (len(splits.pool), len(splits.target), len(splits.test)) == (40, 2, 3)
     assert run.dataset.name == run.dataset.task.name == name
     assert len(run.key(splits)) == 20
 
@@ -107,11 +110,13 @@ def test_every_preset_builds(group: str, name: str) -> None:
 
 @pytest.mark.parametrize("name", names("experiment"))
 def test_every_experiment_plans(name: str, data: dict[str, Path]) -> None:
-    dataset = str(compose([f"experiment={name}"]).choices["dataset"])
-    sizes = ["dataset.pool_rows=10", "dataset.target_rows=2", "dataset.test_rows=3"]
-    local = [f"dataset.path={data[dataset]}", *sizes] if dataset in data else []
-    sweep = plan([f"experiment={name}", "budget=2", *local], multirun=False)
-    assert len({planned.key for planned in sweep.planned}) == len(sweep.planned) > 1
+    # Of a sweep over data sets the one that the file names, as paths are for one; and a model that needs no hub.
+    file = yaml.safe_load((conf_folder() / "experiment" / f"{name}.yaml").read_text())
+    dataset = next(one["override /dataset"] for one in file["defaults"] if "override /dataset" in one)
+    sizes = ["dataset.pool_rows=40", "dataset.target_rows=2", "dataset.test_rows=3"]
+    local = [f"dataset={dataset}", f"dataset.path={data[dataset]}", *sizes] if dataset in data else []
+    sweep = plan([f"experiment={name}", "model=smollm2-135m", "budget=2", "seed=0", *local], multirun=False)
+    assert len({planned.key for planned in sweep.planned}) == len(sweep.planned) > 0
     assert len({planned.run.experiment for planned in sweep.planned} - {None}) == 1
 
 

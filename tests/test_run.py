@@ -303,8 +303,13 @@ def test_interrupted(place: Callable[[], Place]) -> None:
     here = place()
     process = here.start("selector=random", "budget=2")
     wait_for_part(process, here, "train")
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    for _ in range(6):  # a library that is being imported may swallow the first one, as it would for a person
+        process.send_signal(signal.SIGINT)
+        try:
+            out, err = process.communicate(timeout=10)
+            break
+        except subprocess.TimeoutExpired:
+            continue
     assert process.returncode == 130, err
     assert out == ""
     assert err.splitlines()[-1] == "dwbench: interrupted; the same command goes on where this one stopped"

@@ -12,7 +12,7 @@ from dwbench.files import check_folder
 from dwbench.job import job_runner, quiet_libraries, say
 from dwbench.publish import publish
 from dwbench.records import Record, load_records
-from dwbench.representations.models import LoadedModels
+from dwbench.selectors.models import LoadedModels
 from dwbench.sweep import Sweep, plan
 
 HELP = """\

@@ -26,11 +26,12 @@ from dwbench.job import progress, quiet_libraries, say
 from dwbench.models.encoder import check_encoder
 from dwbench.models.loading import check_model
 from dwbench.models.spec import LM
-from dwbench.representations.models import LoadedModels
 from dwbench.run import Selection, training_pairs
 from dwbench.run import select as choose
 from dwbench.selectors.base import Selector
-from dwbench.selectors.context import Context, Material
+from dwbench.selectors.context import Context
+from dwbench.selectors.material import Material
+from dwbench.selectors.models import LoadedModels
 from dwbench.store import Bench, Store
 
 EMBEDDED = "smollm2-135m"

@@ -3,45 +3,110 @@
 from collections.abc import Sequence
 from pathlib import Path
 from shutil import get_terminal_size
+from typing import TYPE_CHECKING, Literal
 
 from dwbench.cli import Parser
 from dwbench.config import conf_folders, names, selector_named, settings_of
 from dwbench.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from dwbench.records import Record
+    from dwbench.report.published import Published
+
+GRIDS = {
+    "agreement": "no two selectors chose as many rows of one pool: run some more",
+    "diversity": "no run tells of it: run again with diversity=true",
+    "kinds": "no run has a pool with planted noise: run with plant=noise",
+}
+"""Views that are grids, text or Markdown, and what is said where there is nothing to show."""
 
 KINDS = {"selectors": "selector", "models": "model", "datasets": "dataset", "experiments": "experiment"}
 
 
 def table(arguments: Sequence[str]) -> int:
     from dwbench.records import load_records
-    from dwbench.report.agreement import agreements
-    from dwbench.report.agreement import render as render_agreement
-    from dwbench.report.formats import render
-    from dwbench.report.table import table as make_table
+    from dwbench.report.published import published
 
-    parser = Parser(prog="dwbench table", description="Tables from records.")
-    parser.add_argument("name", nargs="?", help="an experiment: a folder below the results")
-    parser.add_argument("--results", default="results", help="folder of records (results)")
-    parser.add_argument("--format", default="text", choices=["text", "md", "csv", "latex"])
-    parser.add_argument("--allow-mixed", action="store_true", help="show other library versions or hardware too")
-    parser.add_argument("--agreement", action="store_true", help="how far selectors agree, instead (text or md)")
-    given = parser.parse_args(arguments)
-    if given.agreement and given.format not in ("text", "md"):
-        raise UserError(f"--format {given.format}: --agreement has text and md")
-    records = load_records(Path(given.results))
+    given = _table_parser().parse_args(arguments)
+    grids = [name for name in GRIDS if getattr(given, name)]
+    if grids and given.format not in ("text", "md"):
+        raise UserError(f"--format {given.format}: --{grids[0]} has text and md")
+    view = grids or given.leaderboard or given.plain
+    numbers = () if view or given.name is None else published(given.name)
+    folder = Path(given.results)
+    # What a paper says can be shown before anything has run.
+    records = [] if numbers and not folder.is_dir() else load_records(folder)
     shown = [record for record in records if given.name in (None, record.experiment or "runs")]
-    if not shown:
+    if not shown and not numbers:
         known = sorted({record.experiment for record in records if record.experiment})
         hint = nearest(given.name, known) if given.name and known else "run something first"
         raise UserError(f"{given.results}: no records{f' of experiment {given.name}' if given.name else ''}: {hint}")
-    if given.agreement:
-        found = agreements(shown)
-        if not found:
-            raise UserError(f"{given.results}: no two selectors chose as many rows of one pool: run some more")
-        print(render_agreement(found, given.format), end="")
-        return 0
-    shown_table = make_table(shown, reference=records, allow_mixed=given.allow_mixed)
-    print(render(shown_table, given.format, width=max(80, get_terminal_size().columns)))
+    width = max(80, get_terminal_size().columns)
+    if grids:
+        text = _grids(grids[0], shown, given.format)
+    elif given.leaderboard:
+        text = _leaderboard(shown, given.format, given.allow_mixed, width)
+    else:
+        text = _table(shown, records, numbers, given.format, given.allow_mixed, width)
+    print(text, end="")
     return 0
+
+
+def _table_parser() -> Parser:
+    parser = Parser(prog="dwbench table", description="Tables from records.")
+    parser.add_argument(
+        "name", nargs="?", help="an experiment: its paper's numbers with ours, or the records' own table"
+    )
+    parser.add_argument("--results", default="results", help="folder of records (results)")
+    parser.add_argument("--format", default="text", choices=["text", "md", "csv", "latex"])
+    parser.add_argument("--allow-mixed", action="store_true", help="show other library versions or hardware too")
+    views = parser.add_mutually_exclusive_group()
+    views.add_argument(
+        "--plain", action="store_true", help="the records' own table, with costs, without the paper's numbers"
+    )
+    views.add_argument("--leaderboard", action="store_true", help="selectors by quality, and what of it is not chance")
+    views.add_argument("--agreement", action="store_true", help="how far selectors agree (text or md)")
+    views.add_argument("--diversity", action="store_true", help="how diverse what they chose is (text or md)")
+    views.add_argument("--kinds", action="store_true", help="what they chose of planted noise (text or md)")
+    return parser
+
+
+def _table(
+    shown: "Sequence[Record]",
+    reference: "Sequence[Record]",
+    numbers: "Sequence[Published]",
+    form: str,
+    allow_mixed: bool,
+    width: int,
+) -> str:
+    from dwbench.report import formats, published
+    from dwbench.report.table import table as make_table
+
+    made = make_table(shown, reference=reference, allow_mixed=allow_mixed)
+    if not numbers:
+        return formats.render(made, form, width=width)
+    return published.render(published.compare(made, numbers), made, form, width=width)
+
+
+def _leaderboard(shown: "Sequence[Record]", form: str, allow_mixed: bool, width: int) -> str:
+    from dwbench.report import leaderboard
+
+    return leaderboard.render(leaderboard.leaderboards(shown, allow_mixed=allow_mixed), form, width=width)
+
+
+def _grids(view: str, shown: "Sequence[Record]", form: Literal["text", "md"]) -> str:
+    from dwbench.report import agreement, diversity, kinds
+
+    text = ""
+    if view == "agreement" and (agreements := agreement.agreements(shown)):
+        text = agreement.render(agreements, form)
+    elif view == "diversity" and (diversities := diversity.diversities(shown)):
+        text = diversity.render(diversities, form)
+    elif view == "kinds" and (audits := kinds.audits(shown)):
+        text = kinds.render(audits, form)
+    if not text:
+        raise UserError(f"--{view}: {GRIDS[view]}")
+    return text
 
 
 def list_names(arguments: Sequence[str]) -> int:

@@ -26,6 +26,7 @@ class Example:
         response: the answer to learn.
         references: all accepted answers, `response` among them.
         history: turns before `input`, for rows with several turns.
+        kind: what sort of row it is, where that is known (`dwbench.data.planted`); no part of its content.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Example:
     response: str
     references: tuple[str, ...]
     history: tuple[Turn, ...] = ()
+    kind: str = ""
 
 
 def content_key(input: str, history: Sequence[Turn] = ()) -> str:
@@ -53,6 +55,7 @@ class RawRow:
     where: str
     references: tuple[str, ...] = ()
     history: tuple[Turn, ...] = ()
+    kind: str = ""
 
 
 def number_rows(rows: Iterable[RawRow]) -> tuple[Example, ...]:
@@ -76,6 +79,7 @@ def number_rows(rows: Iterable[RawRow]) -> tuple[Example, ...]:
                 response=row.response,
                 references=row.references or (row.response,),
                 history=row.history,
+                kind=row.kind,
             )
         )
     return tuple(examples)

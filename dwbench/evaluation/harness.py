@@ -23,6 +23,9 @@ from dwbench.store import Bench, write_json
 
 TASKS = Path(__file__).parent / "tasks"
 
+REQUESTS = ("nll", "generation")
+"""What our own samples are of; those of further tasks bear the task's name."""
+
 Metrics = dict[str, dict[str, float | int | None]]
 """`{name: {value, stderr, n}}`; stderr is that of the mean over n rows, None where it is unknown."""
 
@@ -119,6 +122,22 @@ def evaluate(
     write_json(folder / "metrics.json", dict(sorted(metrics.items())))
     lines = [json.dumps(plain(sample), ensure_ascii=False, allow_nan=False) for sample in samples]
     (folder / "samples.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+def item_scores(folder: Path) -> dict[str, list[float]]:
+    """Our metrics by test row, six decimals, from a folder that `evaluate` wrote.
+
+    In the order of the hashes of the rows' prompts: the same for all results of a model on the same rows, whatever the
+    order of their file, so that results can be compared row by row.
+    """
+    text = (folder / "samples.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.split("\n") if line]  # answers may hold other signs that end lines
+    ours = sorted((line for line in lines if line["request"] in REQUESTS), key=lambda line: str(line["prompt_sha256"]))
+    found = {
+        name: [round(float(line[name]), 6) for line in ours if name in line]
+        for name in json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    }
+    return {name: scores for name, scores in found.items() if scores}
 
 
 def chosen(test: Sequence[Example], rows: int | None, seed: int) -> list[Example]:

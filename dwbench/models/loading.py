@@ -68,13 +68,14 @@ def _check_positions(lm: LM, config: Any) -> None:
         )
 
 
-def load_model(lm: LM, adapter: Path | None = None) -> Any:
+def load_model(lm: LM, adapter: Path | None = None, merge: bool = True) -> Any:
     """A causal LM in eval mode, on its device and in its precision, with SDPA attention.
 
     Args:
         lm: which model.
-        adapter: folder of a LoRA adapter (safetensors). In float32 it is merged into the weights, which makes decoding
-            faster and moves logits by rounding only; in half precision merging would round the adapter away.
+        adapter: folder of a LoRA adapter (safetensors).
+        merge: put the adapter into the weights where they are float32, which makes decoding faster and moves logits by
+            rounding only; in half precision merging would round the adapter away.
 
     Raises UserError without network, model or device, and where `max_length` exceeds the model's positions.
     """
@@ -87,7 +88,7 @@ def load_model(lm: LM, adapter: Path | None = None) -> Any:
     model = load(lm, AutoModelForCausalLM.from_pretrained, options)
     _check_positions(lm, model.config)
     if adapter is not None:
-        model = _with_adapter(model, adapter, merge=dtype == "float32")
+        model = _with_adapter(model, adapter, merge and dtype == "float32")
     return model.to(device).eval()
 
 

@@ -1,10 +1,10 @@
-"""How a table looks: text for terminals and pipes, Markdown, CSV (full precision) and LaTeX (booktabs)."""
+"""How tables look: text for terminals and pipes, Markdown, CSV (full precision) and LaTeX (booktabs)."""
 
 import csv
 import io
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,14 +16,30 @@ MISSING = "-"
 LOWER_IS_BETTER = ("nll", "loss", "perplexity", "ppl", "error", "bits_per_byte")
 HIGHER_IS_BETTER = ("rouge", "exact_match", "acc", "f1", "bleu", "meteor", "bertscore", "chrf", "mcc", "pass")
 WIDEST_LABEL = 32
+ESTIMATED = (
+    "~: estimated. No full-data run of this model, data, training and hardware was timed; "
+    "its seconds are taken from the tokens per second of the subset runs."
+)
 
 
 @dataclass(frozen=True)
 class Column:
-    """A heading (its lines) and a cell for each row."""
+    """A heading (its lines) and a cell for each row; `joined`: never apart from the column before it."""
 
     heading: str
     cells: tuple[str, ...]
+    joined: bool = False
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A titled table. Its first `fixed` columns are repeated where the others don't fit beside them; `below` are lines
+    that belong to it."""
+
+    title: str
+    columns: tuple[Column, ...]
+    fixed: int = 1
+    below: tuple[str, ...] = ()
 
 
 def render(table: Table, form: str = "text", *, width: int = 100) -> str:
@@ -31,14 +47,23 @@ def render(table: Table, form: str = "text", *, width: int = 100) -> str:
 
     Raises UserError for an unknown format.
     """
+    if form == "csv":
+        return _csv(table)
+    if not table.sections and form == "text":
+        return "no records\n"
+    grids = [Grid(section.title, tuple(_columns(section)), fixed=2) for section in table.sections]
+    return draw(grids, notes(table), form, width=width)
+
+
+def draw(grids: Sequence[Grid], told: Sequence[str], form: str, *, width: int = 100) -> str:
+    """`grids` and the notes `told` on all of them, as text, md or latex. Raises UserError for another format."""
     forms: dict[str, Callable[[], str]] = {
-        "text": lambda: _text(table, width),
-        "md": lambda: _markdown(table),
-        "csv": lambda: _csv(table),
-        "latex": lambda: _latex(table),
+        "text": lambda: _text(grids, told, width),
+        "md": lambda: _markdown(grids, told),
+        "latex": lambda: _latex(grids, told),
     }
     if form not in forms:
-        raise UserError(f"no table format {form!r}: {nearest(form, forms)}")
+        raise UserError(f"no table format {form!r}: {nearest(form, [*forms, 'csv'])}")
     return forms[form]()
 
 
@@ -60,10 +85,7 @@ def notes(table: Table) -> list[str]:
     if any(score.seeds > 1 for score in scores):
         told.append("Where seeds > 1: mean over seeds ± standard error of that mean.")
     if any(row.ratio.estimated for row in rows):
-        told.append(
-            "~: estimated. No full-data run of this model, data, training and hardware was timed; "
-            "its seconds are taken from the tokens per second of the subset runs."
-        )
+        told.append(ESTIMATED)
     if table.mixed:
         told.append(f"Mixed environments: {table.mixed}.")
     return told
@@ -112,28 +134,34 @@ def short(number: float | None) -> str:
     return f"{number:.3g}" if abs(number) >= 0.001 else f"{number:.1e}"
 
 
-def _text(table: Table, width: int) -> str:
-    parts = []
-    for section in table.sections:
-        parts.append("\n\n".join([section.title, *_blocks(_columns(section), width)]))
-    if not parts:
-        return "no records\n"
-    told = "\n".join(textwrap.fill(note, width, subsequent_indent="  ") for note in notes(table))
-    return "\n\n".join([*parts, *([told] if told else [])]) + "\n"
+def _text(grids: Sequence[Grid], told: Sequence[str], width: int) -> str:
+    parts = ["\n\n".join([grid.title, *_blocks(grid, width), *_wrapped(grid.below, width)]) for grid in grids]
+    return "\n\n".join([*parts, *_wrapped(told, width)]) + "\n"
 
 
-def _blocks(columns: list[Column], width: int) -> list[str]:
-    """The columns side by side as far as they fit, the rest below with selector and budget repeated.
+def _wrapped(lines: Sequence[str], width: int) -> list[str]:
+    """The lines as one paragraph, or no paragraph where there are none."""
+    return ["\n".join(textwrap.fill(line, width, subsequent_indent="  ") for line in lines)] if lines else []
 
-    Numbers are never wrapped or cut: a column that does not fit even alone makes the lines longer.
+
+def _blocks(grid: Grid, width: int) -> list[str]:
+    """The columns side by side as far as they fit, the rest below with the fixed ones repeated.
+
+    Numbers are never wrapped or cut: columns that don't fit even alone make the lines longer.
     """
-    fixed, waiting = columns[:2], columns[2:]
+    fixed = grid.columns[: grid.fixed]
+    waiting: list[list[Column]] = []
+    for column in grid.columns[grid.fixed :]:
+        if column.joined and waiting:
+            waiting[-1].append(column)
+        else:
+            waiting.append([column])
     blocks, now = [], list(fixed)
-    for column in waiting:
-        if len(now) > len(fixed) and _natural_width([*now, column]) > width:
+    for columns in waiting:
+        if len(now) > len(fixed) and _natural_width([*now, *columns]) > width:
             blocks.append(text_grid(now))
             now = list(fixed)
-        now.append(column)
+        now += columns
     return [*blocks, text_grid(now)]
 
 
@@ -168,12 +196,13 @@ def text_grid(columns: Sequence[Column]) -> str:
     return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
 
 
-def _markdown(table: Table) -> str:
-    parts = []
-    for section in table.sections:
-        parts.append(f"**{section.title}**\n\n{markdown_grid(_columns(section))}")
-    told = "\n".join(f"- {note}" for note in notes(table))
-    return "\n\n".join([*parts, *([told] if told else [])]) + "\n"
+def _markdown(grids: Sequence[Grid], told: Sequence[str]) -> str:
+    parts = ["\n\n".join([f"**{grid.title}**", markdown_grid(grid.columns), *_listed(grid.below)]) for grid in grids]
+    return "\n\n".join([*parts, *_listed(told)]) + "\n"
+
+
+def _listed(lines: Sequence[str]) -> list[str]:
+    return ["\n".join(f"- {line}" for line in lines)] if lines else []
 
 
 def markdown_grid(columns: Sequence[Column]) -> str:
@@ -194,13 +223,13 @@ def _csv(table: Table) -> str:
         "str_seconds",
         "str_seconds_estimated",
         "str_flop",
+        "tuning_seconds",
+        "tuning_ratio",
         "tuned_tokens",
         "response_length",
         "runs",
     ]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")  # None becomes an empty cell, a float is written in full
-    writer.writerow(head)
+    lines = []
     for section in table.sections:
         for row in section.rows:
             cells: list[object] = [section.dataset, section.model, row.label, row.budget, section.pool]
@@ -210,7 +239,16 @@ def _csv(table: Table) -> str:
                 cells += [None] * 4 if score is None else [score.value, score.stderr, score.n, score.seeds]
             ratio = row.ratio
             cells += [row.selection_seconds, ratio.seconds, str(ratio.estimated).lower(), ratio.flop]
-            writer.writerow([*cells, row.tuned_tokens, row.response_length, " ".join(row.runs)])
+            cells += [row.tuning_seconds, row.tuning_ratio]
+            lines.append([*cells, row.tuned_tokens, row.response_length, " ".join(row.runs)])
+    return csv_text(head, lines)
+
+
+def csv_text(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+    """CSV with a heading: None is an empty cell, a float is written in full."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([head, *lines])
     return text.getvalue()
 
 
@@ -225,31 +263,33 @@ _TEX = str.maketrans(
         "<": r"$<$",
         ">": r"$>$",
         "|": r"$|$",
+        "[": "{[}",  # behind the end of a line a bracket would be read as its option
         **{sign: "\\" + sign for sign in "&%$#_{}"},
     }
 )
 
 
-def _latex(table: Table) -> str:
-    parts = ["% needs \\usepackage{booktabs}"]
-    for section in table.sections:
-        columns = _columns(section)
-        lines = [[column.heading.replace("\n", " ") for column in columns]]
-        lines += [list(cells) for cells in zip(*(column.cells for column in columns), strict=True)]
-        head, *body = (" & ".join(cell.translate(_TEX) for cell in line) + r" \\" for line in lines)
-        spec = "l" + "r" * (len(columns) - 1)
-        parts.append(
-            "\n".join(
-                [
-                    f"\\begin{{table}}\n\\caption{{{section.title.translate(_TEX)}}}\n\\begin{{tabular}}{{{spec}}}",
-                    "\\toprule",
-                    head,
-                    "\\midrule",
-                    *body,
-                    "\\bottomrule\n\\end{tabular}",
-                    *(f"\n{{\\footnotesize {note.translate(_TEX)}}}" for note in notes(table)),
-                    "\\end{table}",
-                ]
-            )
-        )
-    return "\n\n".join(parts) + "\n"
+def _latex(grids: Sequence[Grid], told: Sequence[str]) -> str:
+    return "\n\n".join(["% needs \\usepackage{booktabs}", *(_latex_table(grid, told) for grid in grids)]) + "\n"
+
+
+def _latex_table(grid: Grid, told: Sequence[str]) -> str:
+    lines = [[column.heading.replace("\n", " ") for column in grid.columns]]
+    lines += [list(cells) for cells in zip(*(column.cells for column in grid.columns), strict=True)]
+    head, *body = (" & ".join(_tex(cell) for cell in line) + r" \\" for line in lines)
+    parts = [
+        f"\\begin{{table}}\n\\caption{{{_tex(grid.title)}}}",
+        f"\\begin{{tabular}}{{l{'r' * (len(grid.columns) - 1)}}}",
+        "\\toprule",
+        head,
+        "\\midrule",
+        *body,
+        "\\bottomrule\n\\end{tabular}",
+        *(f"\n{{\\footnotesize {_tex(note)}}}" for note in (*grid.below, *told)),
+        "\\end{table}",
+    ]
+    return "\n".join(parts)
+
+
+def _tex(text: str) -> str:
+    return text.translate(_TEX)

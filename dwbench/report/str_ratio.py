@@ -72,13 +72,30 @@ def full_seconds(group: Sequence[Record]) -> FullSeconds | None:
 
 def ratios(records: Sequence[Record]) -> list[Ratio]:
     """STR of each record, in their order. Give it all records there are: a `full` run serves the others."""
+    return [_ratio(record, whole) for record, whole in zip(records, _full_seconds_of(records), strict=True)]
+
+
+def tuning_ratios(records: Sequence[Record]) -> list[float | None]:
+    """Seconds of tuning on the chosen rows / seconds of tuning on the whole pool, of each record as in `ratios`.
+
+    Added to STR it is what a selection and what follows cost, beside tuning on everything. None where untuned.
+    """
+    wholes = zip(records, _full_seconds_of(records), strict=True)
+    return [
+        record.spent("training", "seconds") / whole.seconds if whole and whole.seconds > 0 else None
+        for record, whole in wholes
+    ]
+
+
+def _full_seconds_of(records: Sequence[Record]) -> list[FullSeconds | None]:
+    """Of the `tuning_group` of each record; None where untuned."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         key = tuning_group(record)
         if key is not None:
             groups.setdefault(key, []).append(record)
     whole = {key: full_seconds(group) for key, group in groups.items()}
-    return [_ratio(record, whole.get(tuning_group(record) or "")) for record in records]
+    return [whole.get(tuning_group(record) or "") for record in records]
 
 
 def _ratio(record: Record, whole: FullSeconds | None) -> Ratio:

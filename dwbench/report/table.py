@@ -4,13 +4,13 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from dwbench.component import canonical_json
 from dwbench.errors import UserError
 from dwbench.records import PARTS, Record
 from dwbench.report.labels import label, told_apart
-from dwbench.report.str_ratio import CHOOSES_NOTHING, Ratio, ratios
+from dwbench.report.str_ratio import CHOOSES_NOTHING, Ratio, ratios, tuning_ratios
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Score:
 class Row:
     """One selector at one budget.
 
-    `budget` is in rows, None for `zero_shot`; `selection_seconds`, `ratio`, `tuned_tokens` and `response_length`
-    (tokens of a chosen response) are means over the runs; `seeds` counts different evaluations: a deterministic run
-    repeated under three seeds is one.
+    `budget` is in rows, None for `zero_shot`; `selection_seconds`, `tuning_seconds` (on the chosen rows), `ratio`,
+    `tuning_ratio` (see `tuning_ratios`), `tuned_tokens` and `response_length` (tokens of a chosen response) are means
+    over the runs; `seeds` counts different evaluations: a deterministic run repeated under three seeds is one.
     """
 
     label: str
@@ -41,10 +41,19 @@ class Row:
     seeds: int
     scores: Mapping[str, Score]
     selection_seconds: float
+    tuning_seconds: float
     ratio: Ratio
+    tuning_ratio: float | None
     tuned_tokens: int
     response_length: float | None
     runs: tuple[str, ...]
+
+
+class _Ratios(NamedTuple):
+    """Of one run: STR, and the same of tuning on the chosen rows."""
+
+    selection: Ratio
+    tuning: float | None
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,9 @@ def table(records: Sequence[Record], *, reference: Sequence[Record] = (), allow_
     shown = {record.run for record in once}
     versions = {_tuned_with(record) for record in once}
     others = [record for record in reference if record.run not in shown and _tuned_with(record) in versions]
-    ratio_of = dict(zip((r.run for r in once), ratios([*once, *others]), strict=False))
+    timed = [*once, *others]
+    both = map(_Ratios, ratios(timed), tuning_ratios(timed))
+    ratio_of = dict(zip((record.run for record in timed), both, strict=True))
     groups: dict[str, list[Record]] = {}
     for record in once:
         groups.setdefault(canonical_json(_section_identity(record)), []).append(record)
@@ -168,7 +179,7 @@ def _title(record: Record) -> str:
     return f"{record.dataset} ({told}), {record.model}"
 
 
-def _section(records: Sequence[Record], title: str, ratio_of: Mapping[str, Ratio]) -> Section:
+def _section(records: Sequence[Record], title: str, ratio_of: Mapping[str, _Ratios]) -> Section:
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(canonical_json(_row_identity(record)), []).append(record)
@@ -210,7 +221,7 @@ def _repeats_apart(group: list[Record]) -> list[list[Record]]:
     return [[record] for record in different]
 
 
-def _row(group: Sequence[Record], called: str, ratio_of: Mapping[str, Ratio]) -> Row:
+def _row(group: Sequence[Record], called: str, ratio_of: Mapping[str, _Ratios]) -> Row:
     different = _evaluations(group)
     names = dict.fromkeys(name for record in different for name in record.metrics)
     every = [ratio_of[record.run] for record in group]
@@ -222,11 +233,13 @@ def _row(group: Sequence[Record], called: str, ratio_of: Mapping[str, Ratio]) ->
         seeds=len(different),
         scores={name: _score(found) for name in names if (found := _known(different, name))},
         selection_seconds=sum(seconds) / len(seconds),
+        tuning_seconds=sum(record.spent("training", "seconds") for record in group) / len(group),
         ratio=Ratio(
-            seconds=_mean([ratio.seconds for ratio in every]),
-            flop=_mean([ratio.flop for ratio in every]),
-            estimated=any(ratio.estimated for ratio in every),
+            seconds=_mean([each.selection.seconds for each in every]),
+            flop=_mean([each.selection.flop for each in every]),
+            estimated=any(each.selection.estimated for each in every),
         ),
+        tuning_ratio=_mean([each.tuning for each in every]),
         tuned_tokens=round(sum(tokens) / len(tokens)),
         response_length=_mean([_response_length(record) for record in group]),
         runs=tuple(record.run for record in group),

@@ -9,12 +9,13 @@ from dwbench.models.chat import Chat, Pair
 from dwbench.models.flop import Shape
 from dwbench.representations.attention import AttentionProbe, RowsAndColumns
 from dwbench.representations.batches import KEY_COST, batches, generation_batches
+from dwbench.representations.errors import TokenErrors, batch_errors
 from dwbench.representations.generation import Answer, greedy
 from dwbench.representations.heads import Head, Uniform, retrieval_scores, uniform_heads
-from dwbench.representations.hidden import batch_mean_hidden
+from dwbench.representations.hidden import batch_mean_hidden, batch_weighted_hidden
 from dwbench.representations.prefix import CachedPrefix, read_prefix
 from dwbench.representations.probes import Probe
-from dwbench.representations.token_nll import batch_token_nll
+from dwbench.representations.token_nll import batch_token_nll, over_responses
 from dwbench.representations.uncertainty import Steps, given_steps, greedy_steps
 from dwbench.store import Bench
 
@@ -133,6 +134,15 @@ class Scorer:
 
     def mean_hidden(self, sequences: Sequence[Sequence[int]], what: str = "mean hidden states") -> np.ndarray:
         """Mean over tokens of the last hidden states, [sequences, hidden size] float32; every sequence has a token."""
+        return self._pooled_hidden(sequences, batch_mean_hidden, what)
+
+    def weighted_hidden(self, sequences: Sequence[Sequence[int]], what: str = "weighted hidden states") -> np.ndarray:
+        """The same mean with the weight t / (1 + ... + n) for token t of n."""
+        return self._pooled_hidden(sequences, batch_weighted_hidden, what)
+
+    def _pooled_hidden(
+        self, sequences: Sequence[Sequence[int]], pool: Callable[[Any, Sequence[Sequence[int]]], np.ndarray], what: str
+    ) -> np.ndarray:
         found = np.empty((len(sequences), self._shape.hidden), dtype=np.float32)
         if not sequences:
             return found
@@ -140,13 +150,32 @@ class Scorer:
         lengths = [len(sequence) for sequence in sequences]
         with self._bench.progress.track(what, len(sequences)) as advance:
             for group in batches(lengths, self._token_budget):
-                found[group] = batch_mean_hidden(self._model, [sequences[position] for position in group])
+                found[group] = pool(self._model, [sequences[position] for position in group])
                 of_group = [lengths[position] for position in group]
                 self._bench.meter.count(
                     forward_tokens=sum(of_group),
                     forward_calls=len(group),
                     flop=self._shape.forward(of_group, 0),
                 )
+                advance(len(group))
+        return found
+
+    def next_token_logits(
+        self, prompts: Sequence[Sequence[int]], tokens: Sequence[int], what: str = "next-token logits"
+    ) -> np.ndarray:
+        """Logits of `tokens` at the end of every prompt, [prompts, tokens] float64."""
+        wanted = list(tokens)
+        # A pair has a response; nothing in front of it sees what it is.
+        pairs = [Pair(tuple(prompt), (wanted[0],)) for prompt in prompts]
+        found = np.empty((len(pairs), len(wanted)), dtype=np.float64)
+        if pairs:
+            self._warm_up(pairs[0])
+        with self._bench.progress.track(what, len(pairs)) as advance:
+            for group in batches([pair.length for pair in pairs], self._token_budget):
+                members = [pairs[position] for position in group]
+                logits = over_responses(self._model, members, lambda whole, _: whole[:, wanted].T)
+                found[group] = np.stack([of_one[:, 0] for of_one in logits])
+                self._count_forward(members)
                 advance(len(group))
         return found
 
@@ -206,6 +235,19 @@ class Scorer:
             for group in batches([pair.length for pair in pairs], self._token_budget):
                 members = [pairs[position] for position in group]
                 found.update(zip(group, given_steps(self._model, self.chat, members), strict=True))
+                self._count_forward(members)
+                advance(len(group))
+        return [found[position] for position in range(len(pairs))]
+
+    def response_errors(self, pairs: Sequence[Pair], what: str = "errors on responses") -> list[TokenErrors]:
+        """EL2N and margin of every token of the given responses, by one forward pass."""
+        found: dict[int, TokenErrors] = {}
+        if pairs:
+            self._warm_up(pairs[0])
+        with self._bench.progress.track(what, len(pairs)) as advance:
+            for group in batches([pair.length for pair in pairs], self._token_budget):
+                members = [pairs[position] for position in group]
+                found.update(zip(group, batch_errors(self._model, members), strict=True))
                 self._count_forward(members)
                 advance(len(group))
         return [found[position] for position in range(len(pairs))]

@@ -49,8 +49,7 @@ def over_responses(
 ) -> list[np.ndarray]:
     """What `read` makes of the logits that predict the response tokens of one right-padded batch.
 
-    The decoder runs once. The rest of the model, from the head on, runs for each few rows with the decoder's output put
-    in its place, so that whatever a model does behind the head (scaling, soft caps) is done to them.
+    The decoder runs once, the rest of the model for each few rows (`head_alone`).
 
     Args:
         model, pairs, prefix: as for `batch_token_nll`.
@@ -63,23 +62,41 @@ def over_responses(
 
     padded = right_padded(pairs, model.device)
     mask, cache = (padded.mask, None) if prefix is None else (prefix.mask(padded.mask), prefix.cache)
-    decoder = model.get_decoder()
     with torch.inference_mode():
+        decoder = model.get_decoder()
         outputs = decoder(input_ids=padded.ids, attention_mask=mask, past_key_values=cache, use_cache=cache is not None)
         hidden = outputs.last_hidden_state[padded.predicting]
-        decoder.forward = lambda *args, **options: outputs
-        parts = []
-        try:
-            with float32_head(model):
-                chunks = (torch.split(whole, ROWS_AT_ONCE) for whole in (hidden, padded.responses))
-                for rows, tokens in zip(*chunks, strict=True):
-                    outputs.last_hidden_state = rows[None]
-                    parts.append(read(model(input_ids=padded.ids[:1, :1]).logits[0], tokens))
-        finally:
-            del decoder.forward
+        with head_alone(model, outputs) as logits:
+            chunks = (torch.split(whole, ROWS_AT_ONCE) for whole in (hidden, padded.responses))
+            parts = [read(logits(rows), tokens) for rows, tokens in zip(*chunks, strict=True)]
         values = torch.cat(parts, dim=-1).cpu().numpy()
     ends = np.cumsum([len(pair.response) for pair in pairs])
     return np.split(values, ends[:-1], axis=-1)
+
+
+@contextmanager
+def head_alone(model: Any, outputs: Any) -> "Iterator[Callable[[torch.Tensor], torch.Tensor]]":
+    """Inside the block a function from hidden states [rows, hidden size] to logits [rows, vocabulary], float32.
+
+    It is all that the model does behind its decoder (scaling and soft caps too): the decoder's place is taken by its
+    `outputs`, in which the rows are put.
+    """
+    import torch
+
+    decoder = model.get_decoder()
+    ids = torch.zeros((1, 1), dtype=torch.long, device=model.device)
+
+    def logits(rows: torch.Tensor) -> torch.Tensor:
+        outputs.last_hidden_state = rows[None]
+        found: torch.Tensor = model(input_ids=ids).logits[0]
+        return found
+
+    decoder.forward = lambda *args, **options: outputs
+    try:
+        with float32_head(model):
+            yield logits
+    finally:
+        del decoder.forward
 
 
 @contextmanager

@@ -1,21 +1,37 @@
-"""Facility location: rows that stand for all rows, chosen greedily."""
+"""Facility location: rows that stand for all rows, chosen greedily: at least 1 - 1/e of the best (Nemhauser 1978).
 
+FL(S) is the sum over all rows v of the largest similarity s(a, v) of a row a in S, and at least 0 each, so that
+negative similarities count as none.
+"""
+
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 Similarities = Callable[[np.ndarray], np.ndarray]
-"""From positions [m] to their similarities with all rows, [m, N] float64. No matrix of all pairs is ever held."""
+"""From positions [m] to their similarities with all rows, a new array [m, N] in float32 or float64. Symmetric."""
 
-FIRST_LOOK, CHUNK = 8, 256
-"""Candidates whose gain is worked out together: at first for a pick, and at most; doubled from look to look."""
+HELD = 1_600_000_000
+"""Bytes of similarities that are held at most: of 20,000 rows in float32, of 14,142 in float64. Those of more rows are
+worked out whenever they are needed."""
 
-TIE = 1e-12
-"""Gains that differ by no more than this for each row are equal: so much is rounding, for similarities around 1."""
+CHUNK = 256
+"""Rows of similarities that are worked out together."""
+
+BLOCK = 2**18
+"""Similarities that are gone through together: few enough for a core's cache."""
+
+TIE = {4: 1e-9, 8: 1e-12}
+"""Gains that differ by no more than this for each row are equal: so much is rounding, for similarities around 1. By the
+bytes of a similarity."""
 
 SAME = 1e-12
 """Squared distance below which two unit vectors in float32 are the same; without it, rounding tells copies apart."""
+
+MEDIAN_ROWS = 1000
+"""Rows whose distances the width of a kernel is worked out from."""
 
 
 class Cover(NamedTuple):
@@ -25,47 +41,155 @@ class Cover(NamedTuple):
     gains: np.ndarray
 
 
-def facility_location(similarities: Similarities, n: int, k: int) -> Cover:
-    """k of n rows for which the sum over all rows of the similarity to the nearest chosen one grows greedily.
+class Graph(NamedTuple):
+    """For every row its most similar ones, itself among them: positions `rows` [N, K] int32 and `similarity` [N, K]."""
 
-    A row's similarity counts from 0 up, so that negative ones add nothing. Of equal gains the first row wins. The
-    result is that of the plain greedy algorithm; the evaluation is lazy: a gain never grows, so a row whose last known
-    gain is below the best is not looked at again (Minoux 1978). Each look costs one row of similarities: n of them for
-    the first pick, then usually few.
+    rows: np.ndarray
+    similarity: np.ndarray
+
+
+def facility_location(
+    similarities: Similarities, n: int, k: int, weight: float = 1.0, worth: np.ndarray | None = None
+) -> Cover:
+    """k of n rows for which weight x FL + the sum of their `worth` grows greedily, by default FL alone.
+
+    The result is that of the plain greedy algorithm; of equal gains the first row wins. All gains are kept up to date:
+    a pick lowers those of others only by what the rows that are nearer to it than to any earlier pick lose, and
+    these get few, about N / i for the i-th pick. So all picks together cost about 1 + ln k passes over the N x N
+    similarities, where evaluating anew costs one row of N for each look at a candidate.
+
+    Memory: N x N similarities up to `HELD` bytes; beyond that, blocks of `CHUNK` x N, and each pass works the
+    similarities out again.
+
+    Args:
+        worth: what a row adds whatever else is chosen, [n]; None: nothing.
+
+    Returns:
+        The rows, and weight x gain + worth of each.
 
     Raises ValueError unless 0 <= k <= n.
     """
-    if not 0 <= k <= n:
-        raise ValueError(f"k = {k} of {n} rows")
-    covered = np.zeros(n)
-    bound = np.full(n, np.inf)
-    picks = np.empty(k, dtype=np.int64)
-    gains = np.empty(k)
+    _check(n, k)
+    rows = _rows(similarities, n)
+    everyone = np.arange(n)
+    covered = np.zeros(n, dtype=rows.dtype)
+    gains = _served(rows, everyone, covered, np.full(n, np.inf, dtype=rows.dtype))
+    extra = np.zeros(n) if worth is None else np.array(worth, dtype=np.float64)
+    tie = weight * TIE[rows.dtype.itemsize] * n
+    picks, values = np.empty(k, dtype=np.int64), np.empty(k)
     for turn in range(k):
-        fresh = np.zeros(n, dtype=np.bool_)
-        least = 0.0  # no gain is negative; the bounds of picked rows are
-        look = FIRST_LOOK
-        while (stale := np.flatnonzero(~fresh & (bound >= least))).size:
-            looked_at = stale[np.argsort(-bound[stale], kind="stable")[:look]]
-            bound[looked_at] = np.maximum(similarities(looked_at) - covered, 0.0).sum(axis=1)
-            fresh[looked_at] = True
-            least = max(least, float(bound[looked_at].max()) - TIE * n)
-            look = min(2 * look, CHUNK)
-        pick = np.flatnonzero(fresh & (bound >= least))[0]
-        picks[turn], gains[turn] = pick, bound[pick]
-        covered = np.maximum(covered, similarities(np.array([pick]))[0])
-        bound[pick] = -1.0
+        value = weight * gains + extra
+        pick = int((value >= value.max() - tie).argmax())
+        picks[turn], values[turn] = pick, value[pick]
+        extra[pick] = -np.inf
+        reach = rows.of(np.array([pick]))[0]
+        nearer = np.flatnonzero(reach > covered)
+        gains -= _served(rows, nearer, covered[nearer], reach[nearer])
+        covered[nearer] = reach[nearer]
+    return Cover(picks, values)
+
+
+def stochastic_facility_location(similarities: Similarities, n: int, k: int, epsilon: float, seed: int) -> Cover:
+    """The same with only n / k x ln(1 / epsilon) candidates at each turn, drawn anew from the rows that are left.
+
+    1 - 1/e - epsilon of the best in expectation (Mirzasoleiman et al. 2015), by n x ln(1 / epsilon) rows of
+    similarities in all. Of equal gains the first row wins. Memory: `CHUNK` x N similarities.
+
+    Raises ValueError unless 0 <= k <= n and 0 < epsilon < 1.
+    """
+    _check(n, k)
+    if not 0 < epsilon < 1:
+        raise ValueError(f"epsilon: must be above 0 and below 1, not {epsilon}")
+    generator = np.random.default_rng(seed)
+    left = np.arange(n)
+    covered = np.zeros(n, dtype=_dtype(similarities, n))
+    tie = TIE[covered.itemsize] * n
+    picks, gains = np.empty(k, dtype=np.int64), np.empty(k)
+    for turn in range(k):
+        size = min(len(left), math.ceil(n / k * math.log(1 / epsilon)))
+        drawn = np.sort(generator.choice(left, size, replace=False, shuffle=False))
+        before = covered.sum(dtype=np.float64)
+        picks[turn], gains[turn], reach = -1, -np.inf, covered
+        for start in range(0, size, CHUNK):
+            block = similarities(drawn[start : start + CHUNK])
+            np.maximum(block, covered, out=block)
+            gain = block.sum(axis=1, dtype=np.float64) - before
+            best = int((gain >= gain.max() - tie).argmax())
+            if gain[best] > gains[turn] + tie:
+                picks[turn], gains[turn], reach = drawn[start + best], gain[best], block[best].copy()
+        covered = reach
+        left = left[left != picks[turn]]
     return Cover(picks, gains)
 
 
+def sparse_facility_location(graph: Graph, k: int) -> Cover:
+    """The same on a graph: similarities that are not in it are 0. With all rows as neighbours, `facility_location`.
+
+    A row that serves nobody new adds nothing; of equal gains the first row wins. The gains are those on the graph, so
+    that their sum is a lower bound of FL. Memory at its peak: 36 bytes for each of the N x K similarities, the graph
+    included.
+
+    Raises ValueError unless 0 <= k <= N.
+    """
+    n, width = graph.rows.shape
+    _check(n, k)
+    to, similarity = graph.rows.ravel(), graph.similarity.ravel()
+    edges = np.argsort(to, kind="stable")  # those that lead to the first row, then to the second, ...
+    first = np.concatenate([[0], np.cumsum(np.bincount(to, minlength=n))])
+    covered = np.zeros(n, dtype=graph.similarity.dtype)
+    gains = np.bincount(to, weights=np.maximum(similarity, 0), minlength=n)
+    picks, added = np.empty(k, dtype=np.int64), np.empty(k)
+    for turn in range(k):
+        pick = int((gains >= gains.max() - TIE[covered.itemsize] * width).argmax())
+        picks[turn], added[turn] = pick, gains[pick]
+        served = edges[first[pick] : first[pick + 1]]
+        served = served[similarity[served] > covered[served // width]]
+        nearer, after = served // width, similarity[served]
+        before = covered[nearer]
+        lost = np.clip(graph.similarity[nearer], before[:, None], after[:, None]) - before[:, None]
+        gains -= np.bincount(graph.rows[nearer].ravel(), weights=lost.ravel(), minlength=n)
+        gains[pick] = -np.inf
+        covered[nearer] = after
+    return Cover(picks, added)
+
+
+def nearest_graph(similarities: Similarities, n: int, neighbours: int) -> Graph:
+    """Every row's `neighbours` most similar rows (all where there are fewer), itself always among them.
+
+    Exact search, in chunks: no N x N numbers. Memory: 8 bytes for each of the N x K similarities in float32, and 0.4 GB
+    for a chunk of 2^25 similarities and its order. Of equally similar rows at the limit any may be taken.
+    """
+    width = min(n, neighbours)
+    rows = np.empty((n, width), dtype=np.int32)
+    similarity = np.empty((n, width), dtype=_dtype(similarities, n))
+    step = max(1, 2**25 // max(n, 1))
+    for start in range(0, n, step):
+        here = np.arange(start, min(start + step, n))
+        block = similarities(here)
+        own = block[here - start, here]
+        block[here - start, here] = np.inf
+        found = np.argpartition(block, n - width, axis=1)[:, n - width :]
+        block[here - start, here] = own
+        rows[here], similarity[here] = found, np.take_along_axis(block, found, axis=1)
+    return Graph(rows, similarity)
+
+
+def objective(similarities: Similarities, n: int, picks: np.ndarray) -> float:
+    """FL of the rows at `picks`."""
+    nearest = np.zeros(n)
+    for start in range(0, len(picks), CHUNK):
+        np.maximum(nearest, similarities(picks[start : start + CHUNK]).max(axis=0), out=nearest)
+    return float(nearest.sum())
+
+
 def of_matrix(matrix: np.ndarray) -> Similarities:
-    """Similarities that are given, [N, N]."""
+    """Similarities that are given, [N, N], symmetric."""
     return lambda positions: np.asarray(matrix[positions], dtype=np.float64)
 
 
-def cosine(vectors: np.ndarray) -> Similarities:
+def cosine(vectors: np.ndarray, precision: type[np.floating] = np.float64) -> Similarities:
     """Cosine of unit vectors [N, d]."""
-    points = np.asarray(vectors, dtype=np.float64)
+    points = np.asarray(vectors, dtype=precision)
     return lambda positions: np.asarray(points[positions] @ points.T)
 
 
@@ -83,3 +207,74 @@ def rbf(vectors: np.ndarray) -> Similarities:
         return np.asarray(np.exp(-distance / points.shape[1]))
 
     return similarities
+
+
+def gaussian(vectors: np.ndarray, gamma: float) -> Similarities:
+    """exp(-gamma |u - v|^2) of vectors [N, d], in float32."""
+    points = np.asarray(vectors, dtype=np.float32)
+    squares = np.einsum("nd,nd->n", points, points)
+
+    def similarities(positions: np.ndarray) -> np.ndarray:
+        block = points[positions] @ points.T
+        block *= -2
+        block += squares
+        block += squares[positions, None]
+        np.maximum(block, 0, out=block)
+        block *= np.float32(-gamma)
+        return np.asarray(np.exp(block, out=block))
+
+    return similarities
+
+
+def median_gamma(vectors: np.ndarray) -> float:
+    """1 / the median squared distance of two different rows, of the first `MEDIAN_ROWS`; 1 where that is 0.
+
+    Rows of a pool come in an order by their content's hashes, so the first are as good as drawn ones.
+    """
+    points = np.asarray(vectors[:MEDIAN_ROWS], dtype=np.float64)
+    squares = (points**2).sum(axis=1)
+    squared = squares[:, None] + squares - 2 * (points @ points.T)
+    pairs = squared[np.triu_indices(len(points), 1)]
+    median = float(np.median(pairs)) if pairs.size else 0.0
+    return 1 / median if median > SAME else 1.0
+
+
+class _Rows(NamedTuple):
+    """Similarities of n rows with their type, and how many rows of them to go through together."""
+
+    of: Similarities
+    n: int
+    dtype: np.dtype[np.floating]
+    at_once: int
+
+
+def _rows(similarities: Similarities, n: int) -> _Rows:
+    """The similarities, held in memory where they are few enough."""
+    dtype = _dtype(similarities, n)
+    if n * n * dtype.itemsize > HELD:
+        return _Rows(similarities, n, dtype, CHUNK)
+    matrix = np.empty((n, n), dtype=dtype)
+    for start in range(0, n, CHUNK):
+        here = np.arange(start, min(start + CHUNK, n))
+        matrix[here] = similarities(here)
+    return _Rows(lambda positions: matrix[positions], n, dtype, max(1, BLOCK // max(n, 1)))
+
+
+def _dtype(similarities: Similarities, n: int) -> np.dtype[np.floating]:
+    return similarities(np.arange(min(n, 1))).dtype
+
+
+def _served(rows: _Rows, served: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """By how much each row's gain falls as the rows `served` [m], so far covered to `before`, are to `after`; [N]."""
+    lost = np.zeros(rows.n)
+    for start in range(0, len(served), rows.at_once):
+        part = slice(start, start + rows.at_once)
+        block = rows.of(served[part])
+        np.clip(block, before[part, None], after[part, None], out=block)
+        lost += block.sum(axis=0, dtype=np.float64) - before[part].sum(dtype=np.float64)
+    return lost
+
+
+def _check(n: int, k: int) -> None:
+    if not 0 <= k <= n:
+        raise ValueError(f"k = {k} of {n} rows")

@@ -13,8 +13,9 @@ from dwbench.representations.heads import Head, Uniform, top_heads
 from dwbench.representations.probes import VERSION as PROBES_VERSION
 from dwbench.representations.probes import Probe, retrieval_probes
 from dwbench.rules.ranking import Scores, scores
-from dwbench.selectors.context import Context, Need
+from dwbench.selectors.context import Context
 from dwbench.selectors.losses import Losses, loss_arrays, response_losses
+from dwbench.selectors.material import Need
 from dwbench.selectors.perplexity import text_losses, text_pair
 
 RETRIEVAL_VERSION = 1

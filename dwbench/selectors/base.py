@@ -12,7 +12,8 @@ import numpy as np
 
 from dwbench.component import identity, key_of
 from dwbench.rules.ranking import Scores
-from dwbench.selectors.context import Context, Need
+from dwbench.selectors.context import Context
+from dwbench.selectors.material import Need
 
 SCORE_VERSION = 1
 

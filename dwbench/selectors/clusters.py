@@ -3,11 +3,17 @@ clusters, so that they differ in nothing else (spec of the loss selectors, secti
 
 import numpy as np
 
+from dwbench.data.base import Example
 from dwbench.rules.clusters import kmeans_labels, quotas
 from dwbench.selectors.context import Context
 from dwbench.selectors.texts import question_text
 
 VERSION = 1
+
+
+def cluster_text(row: Example) -> str:
+    """What a row is clustered by."""
+    return f"Instruction: {question_text(row)} Response: {row.response}"
 
 
 def pool_clusters(context: Context, clusters: int) -> np.ndarray:
@@ -21,7 +27,7 @@ def pool_clusters(context: Context, clusters: int) -> np.ndarray:
         import sklearn.cluster  # noqa: F401
 
     def compute() -> dict[str, np.ndarray]:
-        texts = [f"Instruction: {question_text(row)} Response: {row.response}" for row in context.pool]
+        texts = [cluster_text(row) for row in context.pool]
         return {"labels": kmeans_labels(context.embed(texts), k, context.derive("clusters"))}
 
     return context.represent(

@@ -2,44 +2,25 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
 from dwbench import seeds
-from dwbench.component import identity
-from dwbench.data.base import Example, Splits, Task, Turn, fingerprint
+from dwbench.component import identity, key_of
+from dwbench.data.base import Example, Task, Turn, fingerprint
 from dwbench.errors import UndeclaredNeedError
-from dwbench.models.chat import Chat, Pair
-from dwbench.models.encoder import Encoder
-from dwbench.models.spec import LM
-from dwbench.representations.encode import Embedder
+from dwbench.models.chat import Chat
+from dwbench.representations.gradients import Gradients
 from dwbench.representations.scorer import Scorer
-from dwbench.store import Bench
-from dwbench.training.sft import LoraSFT, adapter_folder, train_identity, tune
-
-Need = Literal["responses", "target", "task", "scorer", "tokenizer", "embedder", "training", "seed", "order"]
-"""What a selector can ask for:
-
-- `responses`: the pool's answers, not only its prompts;
-- `target`: the labelled target set;
-- `task`: the data set's prompts and metric;
-- `scorer`: a language model;
-- `tokenizer`: the tokenizer of the model to be tuned, alone;
-- `embedder`: a text encoder;
-- `training`: tuning the language model with the run's own settings;
-- `seed`: random draws;
-- `order`: the data set's own order of rows (only for what a reference implementation makes of it).
-"""
-
-Part = Need | Literal["pool", "prompt", "icl", "weights"]
-"""What a stored representation can depend on: a need, the rows of the pool, of the task the chat turns alone
-(`prompt`) or the prompts with several examples (`icl`), of the scorer the weights and their precision (`weights`)."""
+from dwbench.selectors.material import Checkpoint, Material, Models, Need, Part, pool_order
+from dwbench.store import Artefact, Bench
+from dwbench.training.checkpoints import Keep, adapter_folder, moments_file
+from dwbench.training.sft import train_identity, untuned_identity
 
 EMBED_VERSION = 1
 
@@ -47,56 +28,6 @@ INCLUDED_IN: dict[Part, Need] = {"prompt": "task", "icl": "task", "weights": "sc
 
 ROWS_A_BLOCK = 512
 """Rows of the pool whose representation is one stored stage: what a process that is killed can lose."""
-
-
-class Models(Protocol):
-    """Loads models on demand, each once."""
-
-    def chat(self, lm: LM) -> Chat: ...
-
-    def config(self, lm: LM) -> Any: ...
-
-    def scorer(self, lm: LM, bench: Bench, adapter: Path | None = None) -> Scorer: ...
-
-    def embedder(self, encoder: Encoder, bench: Bench) -> Embedder: ...
-
-    def release(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class Material:
-    """What there is to select with; `Context` shows a selector the part of it that it declared.
-
-    Attributes:
-        model: the model to be tuned. scorer: the one that selectors compute with. embedder: the text encoder.
-        train: how the scorer is tuned where a method tunes it.
-    """
-
-    splits: Splits
-    task: Task
-    model: LM
-    scorer: LM
-    embedder: Encoder
-    train: LoraSFT
-    seed: int
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """The scoring model after an epoch of a tuning. `ref` names it in keys; `folder` holds the adapter."""
-
-    ref: str
-    folder: Path
-
-    @property
-    def stage(self) -> str:
-        """The stage that made it."""
-        return self.ref.rpartition(":")[0]
-
-
-def pool_order(needs: frozenset[Need], pool: Sequence[Example]) -> tuple[Example, ...]:
-    """The order of all arrays: by content, so that the file's does not matter, unless `order` is needed."""
-    return tuple(sorted(pool, key=lambda row: row.index if "order" in needs else row.uid))
 
 
 class Context:
@@ -122,7 +53,8 @@ class Context:
 
     @property
     def ids(self) -> list[str]:
-        """Ids of the pool's rows, in the order of all arrays."""
+        """Ids of the pool's rows, in the order of all arrays. Needs `ids`."""
+        self._require("ids")
         return [row.id for row in self._pool]
 
     @property
@@ -167,12 +99,44 @@ class Context:
         """The scoring model as a tuning left it; it takes the place of the untuned one and of other checkpoints.
 
         Needs `scorer` and `training`."""
+        self._need_tuned(checkpoint)
+        with self._bench.apart("load"):
+            return self._models.scorer(self._material.scorer, self._bench, checkpoint.folder)
+
+    @cached_property
+    def model_scorer(self) -> Scorer:
+        """The model to be tuned, as a scoring model beside `scorer`. Needs `model`."""
+        self._require("model")
+        with self._bench.apart("load"):
+            return self._models.scorer(self._material.model, self._bench)
+
+    def gradients(self, checkpoint: Checkpoint | None = None, of: Literal["scorer", "model"] = "scorer") -> Gradients:
+        """Per-sample gradients of the scoring model, untuned or as a tuning left it, or of the model to be tuned.
+
+        As with `scorer_with` there is one tuned model at a time. Needs `scorer` or `model`, with a checkpoint also
+        `training`."""
+        self._require(of)
+        if checkpoint is None:
+            with self._bench.apart("load"):
+                return self._models.gradients(
+                    self._material.model if of == "model" else self._material.scorer, self._bench
+                )
+        if of == "model":
+            raise ValueError("checkpoints are of the scoring model, not of the one to be tuned")
+        self._need_tuned(checkpoint)
+        with self._bench.apart("load"):
+            return self._models.gradients(self._material.scorer, self._bench, checkpoint.folder)
+
+    def _need_tuned(self, checkpoint: Checkpoint) -> None:
         self._require("scorer")
         self._require("training")
         self._bench.use(checkpoint.stage)
+        self._forget_models()
+
+    def _forget_models(self) -> None:
+        """Let go of the models that this object holds, so that `Models` can free their weights."""
         self.__dict__.pop("scorer", None)
-        with self._bench.apart("load"):
-            return self._models.scorer(self._material.scorer, self._bench, checkpoint.folder)
+        self.__dict__.pop("model_scorer", None)
 
     @property
     def model_config(self) -> Any:
@@ -215,12 +179,23 @@ class Context:
         self._require("training")
         dataclasses.replace(self._material.train, epochs=epochs).check_steps(rows)
 
-    def tune(self, positions: Sequence[int], epochs: int, stop_after: int | None = None) -> tuple[Checkpoint, ...]:
+    def tune(
+        self,
+        positions: Sequence[int],
+        epochs: int,
+        stop_after: int | None = None,
+        *,
+        per_epoch: int = 1,
+        moments: bool = False,
+        start: Checkpoint | None = None,
+    ) -> tuple[Checkpoint, ...]:
         """Tune the scoring model by LoRA on these rows of the pool, and keep it after every epoch: stored, charged.
 
         The settings are those of the run's own tuning, but for the number of `epochs`, which the learning rate's
-        schedule is made for; training ends after `stop_after` of them. Rows must have a response token within
-        the model's maximum length. Needs `training`, `responses`, `task`, `scorer` and `seed`.
+        schedule is made for; training ends after `stop_after` of them. Each epoch leaves `per_epoch` checkpoints at
+        even distances, fewer where it has fewer steps, with Adam's `moments` where they are asked for. With `start`
+        it goes on from there, with a fresh optimizer and schedule. Rows must have a response token within the model's
+        maximum length. Needs `training`, `responses`, `task`, `scorer` and `seed`.
         """
         for need in ("training", "responses", "scorer", "seed"):
             self._require(need)
@@ -230,20 +205,33 @@ class Context:
             raise ValueError(f"{len(positions) - len(known)} of the rows to tune on are copies or have no response")
         material = self._material
         train = dataclasses.replace(material.train, epochs=epochs)
-        done = stop_after or epochs
+        keep = Keep(stop_after or epochs, per_epoch, moments, start.folder if start else None)
         key = {
             **train_identity(material.scorer, train, material.task, pairs, material.seed),
-            "kept_epochs": done,
+            "kept": [keep.epochs, per_epoch, moments, start.ref if start else None],
         }
-        stage = self._bench.stage("train", key, lambda folder: self._tune(known, train, folder, done))
-        return tuple(
-            Checkpoint(f"{stage.ref}:{epoch}", adapter_folder(stage.folder, epoch)) for epoch in range(1, done + 1)
-        )
 
-    def _tune(self, pairs: Sequence[Pair], train: LoraSFT, folder: Path, epochs: int) -> None:
-        self.__dict__.pop("scorer", None)
-        self._models.release()  # else two copies of the weights stand in memory
-        tune(self._bench, self._material.scorer, pairs, train, self._material.seed, folder, epochs)
+        def build(folder: Path) -> None:
+            if start is not None:
+                self._bench.use(start.stage)
+            self._forget_models()
+            self._models.tune(material.scorer, self._bench, known, train, material.seed, folder, keep)
+
+        return _checkpoints(self._bench.stage("train", key, build), moments)
+
+    def untuned(self) -> Checkpoint:
+        """The scoring model with a fresh adapter: A drawn by the seed, B = 0. Needs `training`, `scorer`, `seed`."""
+        for need in ("training", "scorer", "seed"):
+            self._require(need)
+        material = self._material
+
+        def build(folder: Path) -> None:
+            self._forget_models()
+            self._models.untuned(material.scorer, self._bench, material.train, material.seed, folder)
+
+        key = untuned_identity(material.scorer, material.train, material.seed)
+        stage = self._bench.stage("train", key, build)
+        return Checkpoint(f"{stage.ref}:0", adapter_folder(stage.folder))
 
     def draw(self, *axes: str | int) -> np.ndarray:
         """A number in [0, 1) for every row of the pool, by its content and the seed. Needs `seed`."""
@@ -278,11 +266,13 @@ class Context:
             "prompt": self._material.task.prompt_identity,
             "icl": self._material.task.icl_identity,
             "scorer": lambda: identity(self._material.scorer),
+            "model": lambda: identity(self._material.model),
             "weights": lambda: [self._material.scorer.weights_identity(), self._material.scorer.resolved_dtype()],
             "tokenizer": lambda: self._material.model.weights_identity(),
             "embedder": lambda: identity(self._material.embedder),
             "training": self._training_identity,
             "seed": lambda: self._material.seed,
+            "ids": lambda: key_of(sorted((row.uid, row.id) for row in self._pool)),
         }
         for part in parts:
             need = INCLUDED_IN.get(part, part)
@@ -328,13 +318,24 @@ class Context:
 
         `build(positions)` gives arrays whose first axis is these rows of the pool; `of` is without `pool`.
         """
+        blocks = [arrays for _, arrays in self.represent_blocks(name, version, settings, of, build)]
+        return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+    def represent_blocks(
+        self,
+        name: str,
+        version: int,
+        settings: dict[str, Any],
+        of: Sequence[Part],
+        build: Callable[[range], dict[str, np.ndarray]],
+    ) -> Iterator[tuple[range, dict[str, np.ndarray]]]:
+        """The blocks of `represent_rows`, one at a time, with the rows that they are of: for what is too large to be
+        held for a whole pool."""
         shared = {"representation": name, "version": version, "settings": settings, **self.identity_of(*of)}
-        blocks = []
         for start in range(0, self.n_rows, ROWS_A_BLOCK):
             positions = range(start, min(start + ROWS_A_BLOCK, self.n_rows))
             rows = fingerprint([self._pool[position] for position in positions], ordered=True)
-            blocks.append(self._represented({**shared, "rows": rows}, partial(build, positions)))
-        return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+            yield positions, self._represented({**shared, "rows": rows}, partial(build, positions))
 
     def _represented(self, key: dict[str, Any], build: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         def write(folder: Path) -> None:
@@ -343,3 +344,17 @@ class Context:
                 np.savez(folder / "arrays.npz", allow_pickle=False, **arrays)
 
         return self._bench.stage("represent", key, write).arrays("arrays.npz")
+
+
+def _checkpoints(stage: Artefact, moments: bool) -> tuple[Checkpoint, ...]:
+    made = stage.json("training.json")["checkpoints"]
+    return tuple(
+        Checkpoint(
+            ref=f"{stage.ref}:{number}",
+            folder=adapter_folder(stage.folder, number),
+            step=one["step"],
+            rate=one["rate"],
+            moments=moments_file(stage.folder, number) if moments else None,
+        )
+        for number, one in enumerate(made, start=1)
+    )

@@ -13,9 +13,10 @@ from dwbench.metrics import answer_score, prepare
 from dwbench.representations.attention import RowsAndColumns, Span
 from dwbench.rules.ranking import Scores, scores
 from dwbench.selectors import data_whisperer_reference as reference
-from dwbench.selectors.context import Context, Need, Part
+from dwbench.selectors.context import Context
 from dwbench.selectors.icl import answers_by_index, build_prompt, is_complete, with_opening
 from dwbench.selectors.icl_groups import Grouping, Shown, grouping, table
+from dwbench.selectors.material import Need, Part
 
 PLAN_VERSION = 1
 PROMPTS_VERSION = 3

@@ -9,8 +9,9 @@ from dwbench.errors import UserError
 from dwbench.models.chat import Pair
 from dwbench.rules.clusters import kmeans_labels
 from dwbench.rules.ranking import Scores, scores
-from dwbench.selectors.context import Checkpoint, Context, Need
+from dwbench.selectors.context import Context
 from dwbench.selectors.losses import response_losses
+from dwbench.selectors.material import Checkpoint, Need
 
 WARMUP_CLUSTERS = 100
 WARMUP_ROWS = 10

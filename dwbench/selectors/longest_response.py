@@ -6,7 +6,8 @@ import numpy as np
 
 from dwbench.component import component
 from dwbench.rules.ranking import Scores, scores
-from dwbench.selectors.context import Context, Need
+from dwbench.selectors.context import Context
+from dwbench.selectors.material import Need
 
 
 @component

@@ -11,7 +11,8 @@ import numpy as np
 
 from dwbench.data.base import Example
 from dwbench.models.chat import Chat, Pair, cut_response
-from dwbench.selectors.context import Checkpoint, Context
+from dwbench.selectors.context import Context
+from dwbench.selectors.material import Checkpoint
 from dwbench.selectors.texts import question_text
 
 VERSION = 2

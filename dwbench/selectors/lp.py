@@ -8,8 +8,9 @@ from dwbench.component import component, key_of
 from dwbench.rules.clusters import lowest_of_each
 from dwbench.rules.ranking import Scores, scores
 from dwbench.selectors.clusters import cluster_quotas, pool_clusters
-from dwbench.selectors.context import Context, Need
+from dwbench.selectors.context import Context
 from dwbench.selectors.losses import NO_RESPONSE, Losses, response_losses
+from dwbench.selectors.material import Need
 
 VERSION = 1
 

@@ -13,8 +13,9 @@ from dwbench.errors import UserError
 from dwbench.models.chat import Chat, Pair
 from dwbench.rules.neighbours import nearest_other
 from dwbench.rules.ranking import Scores, scores
-from dwbench.selectors.context import Context, Need
+from dwbench.selectors.context import Context
 from dwbench.selectors.losses import Losses, loss_arrays, response_losses
+from dwbench.selectors.material import Need
 from dwbench.selectors.texts import question_text
 
 VERSION = 2

@@ -12,8 +12,9 @@ from dwbench.models.chat import Chat, Pair
 from dwbench.rules.clusters import kmeans_labels, nearest_to_centres
 from dwbench.rules.ranking import Scores, scores
 from dwbench.selectors import nuggets_reference as reference
-from dwbench.selectors.context import Context, Need
+from dwbench.selectors.context import Context
 from dwbench.selectors.losses import NO_RESPONSE
+from dwbench.selectors.material import Need
 from dwbench.selectors.nuggets_arms import Arms, ids_behind_an_answer, with_shared_start
 
 TASKS_VERSION = 2

@@ -7,8 +7,9 @@ import numpy as np
 from dwbench.component import component
 from dwbench.models.chat import Pair
 from dwbench.rules.ranking import Scores, scores
-from dwbench.selectors.context import Context, Need
+from dwbench.selectors.context import Context
 from dwbench.selectors.losses import Losses, loss_arrays, response_losses
+from dwbench.selectors.material import Need
 
 TEXT_VERSION = 2
 

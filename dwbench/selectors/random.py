@@ -4,7 +4,8 @@ from typing import ClassVar
 
 from dwbench.component import component
 from dwbench.rules.ranking import Scores, scores
-from dwbench.selectors.context import Context, Need
+from dwbench.selectors.context import Context
+from dwbench.selectors.material import Need
 
 
 @component

@@ -6,9 +6,10 @@ import numpy as np
 
 from dwbench.component import component
 from dwbench.rules.ranking import Scores, scores
-from dwbench.selectors.context import Context, Need
+from dwbench.selectors.context import Context
 from dwbench.selectors.ifd import ifd
 from dwbench.selectors.losses import Template, response_losses
+from dwbench.selectors.material import Need
 
 Variant = Literal["paper", "reference"]
 

@@ -8,10 +8,11 @@ import numpy as np
 from dwbench.component import component
 from dwbench.rules.facility import cosine, facility_location, rbf
 from dwbench.rules.ranking import Scores
-from dwbench.selectors.context import Context, Need
+from dwbench.selectors.context import Context
 from dwbench.selectors.losses import Template
+from dwbench.selectors.material import Need
 from dwbench.selectors.superfiltering import Variant, ifd_ppl_scores
-from dwbench.selectors.texts import question_text
+from dwbench.selectors.texts import full_text
 
 LAST = 10
 """Added to the tier of rows that nothing can be learnt from."""
@@ -75,6 +76,6 @@ class SuperfilteringD:
     def _representatives(self, context: Context, best: np.ndarray, k: int) -> np.ndarray:
         """The k rows of `best` that stand for it, in the order in which they were found; all where there are fewer."""
         rows = [context.pool[position] for position in best]
-        vectors = context.embed([f"{question_text(row)}\n{row.response}" for row in rows], "embeddings of the share")
+        vectors = context.embed([full_text(row) for row in rows], "embeddings of the share")
         similarities = rbf(vectors) if self.kernel == "rbf" else cosine(vectors)
         return np.asarray(best[facility_location(similarities, len(best), min(k, len(best))).picks])

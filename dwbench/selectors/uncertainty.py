@@ -12,8 +12,9 @@ from dwbench.data.base import Turn
 from dwbench.errors import UserError
 from dwbench.representations.uncertainty import Steps
 from dwbench.rules.ranking import Scores, scores
-from dwbench.selectors.context import ROWS_A_BLOCK, Context, Need
+from dwbench.selectors.context import ROWS_A_BLOCK, Context
 from dwbench.selectors.losses import NO_RESPONSE
+from dwbench.selectors.material import Need
 
 VERSION = 2
 

@@ -1,7 +1,6 @@
 """LoRA fine-tuning by TRL's SFTTrainer, on token ids that are made here and checked before the first step."""
 
 import dataclasses
-import json
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +17,7 @@ from dwbench.models.loading import load_model, load_tokenizer
 from dwbench.models.spec import LM
 from dwbench.rng import preserved_rng
 from dwbench.store import Bench, write_json
+from dwbench.training.checkpoints import Keep, adapter_folder, keep_checkpoints, load_adapter, save_adapter
 
 TRAIN_VERSION = 1
 
@@ -90,7 +90,10 @@ class LoraSFT:
 
     def steps(self, rows: int) -> int:
         """Optimizer steps over `rows` rows; the last one of an epoch may be a short one."""
-        return self.epochs * math.ceil(rows / self.batch_size)
+        return self.epochs * self.steps_an_epoch(rows)
+
+    def steps_an_epoch(self, rows: int) -> int:
+        return math.ceil(rows / self.batch_size)
 
     def check_steps(self, rows: int) -> None:
         """Raise UserError where all steps are warm-up: transformers rounds it up, and its first step has rate 0."""
@@ -114,17 +117,22 @@ def train_identity(lm: LM, config: LoraSFT, task: Task, uids: Iterable[str], see
     }
 
 
-def adapter_folder(folder: Path, epoch: int | None = None) -> Path:
-    """Where `tune` leaves the adapter in the stage's folder: the last one, or the one after an epoch, from 1."""
-    return folder / ("adapter" if epoch is None else f"adapter-{epoch}")
-
-
 def full_tuning(shape: Shape, pairs: Sequence[Pair], config: LoraSFT) -> dict[str, float]:
     """What tuning on all of `pairs` takes: `tokens` that pass over all epochs, and model `flop`."""
     lengths = [pair.length for pair in pairs]
     head_rows = sum(len(pair.response) for pair in pairs)
     flop = config.epochs * shape.lora_step(lengths, head_rows, config.activation_checkpointing)
     return {"tokens": config.epochs * sum(lengths), "flop": flop}
+
+
+def count_tuning(bench: Bench, shape: Shape, pairs: Sequence[Pair], config: LoraSFT) -> dict[str, float]:
+    """Book a tuning on `pairs` in the stage that is open; `full_tuning` of it."""
+    whole = full_tuning(shape, pairs, config)
+    tokens, rows = int(whole["tokens"]), config.epochs * len(pairs)
+    bench.meter.count(
+        forward_tokens=tokens, backward_tokens=tokens, forward_calls=rows, backward_calls=rows, flop=whole["flop"]
+    )
+    return whole
 
 
 def tune(
@@ -134,7 +142,7 @@ def tune(
     config: LoraSFT,
     seed: int,
     folder: Path,
-    kept_epochs: int | None = None,
+    keep: Keep | None = None,
 ) -> None:
     """Tune `lm` on `pairs`, inside an open stage, and write into `folder`:
 
@@ -142,8 +150,9 @@ def tune(
     - `training.json`: rows, epochs, steps, tokens (over all epochs), supervised_tokens (an epoch), learning_rate,
       and loss as [[step, mean over the step's supervised tokens in nats], ...].
 
-    With `kept_epochs` training ends after so many epochs of a schedule that is made for `config.epochs`, and each of
-    them leaves its `adapter-EPOCH/` in place of `adapter/`.
+    With `keep` training ends after `keep.epochs` epochs of a schedule that is made for `config.epochs`, each
+    checkpoint leaves its `adapter-NUMBER/` in place of `adapter/`, and training.json has `checkpoints`: the number of
+    steps before each of them and the mean learning rate of those since the one before.
 
     The same arguments give the same bytes on one CPU. Global random state is left as it was.
 
@@ -163,22 +172,18 @@ def tune(
             rate = config.rate_for(model.config.model_type)
             trainer = _trainer(lm, model, pairs, config, rate, seeds.derive(seed, "train"), scratch)
             _check_labels(trainer, pairs)
-            if kept_epochs is not None:
-                _keep_epochs(trainer, kept_epochs, lambda epoch: _save_adapter(trainer, lm, folder, epoch))
-        epochs = kept_epochs or config.epochs
+            if keep is not None and keep.start is not None:
+                load_adapter(trainer.model, keep.start)
+            made = (
+                [] if keep is None else keep_checkpoints(trainer, keep, config.steps_an_epoch(len(pairs)), lm, folder)
+            )
+        epochs = keep.epochs if keep else config.epochs
         done = dataclasses.replace(config, epochs=epochs)
         with bench.progress.track("tuning", done.steps(len(pairs))) as advance:
             loss = _train(trainer, advance)
-        whole = full_tuning(shape, pairs, done)
-        bench.meter.count(
-            forward_tokens=int(whole["tokens"]),
-            backward_tokens=int(whole["tokens"]),
-            forward_calls=epochs * len(pairs),
-            backward_calls=epochs * len(pairs),
-            flop=whole["flop"],
-        )
-        if kept_epochs is None:
-            _save_adapter(trainer, lm, folder)
+        whole = count_tuning(bench, shape, pairs, done)
+        if keep is None:
+            save_adapter(trainer.model, lm, adapter_folder(folder))
     training = {
         "rows": len(pairs),
         "epochs": epochs,
@@ -187,6 +192,7 @@ def tune(
         "supervised_tokens": sum(len(pair.response) for pair in pairs),
         "learning_rate": rate,
         "loss": loss,
+        **({"checkpoints": made} if keep else {}),
     }
     write_json(folder / "training.json", training)
 
@@ -217,7 +223,6 @@ def training_rows(pairs: Sequence[Pair]) -> dict[str, list[list[int]]]:
 
 def _trainer(lm: LM, model: Any, pairs: Sequence[Pair], config: LoraSFT, rate: float, seed: int, scratch: str) -> Any:
     from datasets import Dataset
-    from peft import LoraConfig
     from transformers import PrinterCallback, set_seed
     from trl import SFTConfig, SFTTrainer
 
@@ -255,7 +260,23 @@ def _trainer(lm: LM, model: Any, pairs: Sequence[Pair], config: LoraSFT, rate: f
         disable_tqdm=True,
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # else TRL refuses to run where several GPUs are visible
-    adapters = LoraConfig(
+    set_seed(seed)  # the adapters are drawn before the trainer seeds anything
+    trainer = SFTTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_dict(training_rows(pairs)),
+        processing_class=load_tokenizer(lm).tokenizer,
+        peft_config=adapters(config),
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def adapters(config: LoraSFT) -> Any:
+    """PEFT's configuration of the adapters."""
+    from peft import LoraConfig
+
+    return LoraConfig(
         r=config.r,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
@@ -263,16 +284,29 @@ def _trainer(lm: LM, model: Any, pairs: Sequence[Pair], config: LoraSFT, rate: f
         bias="none",
         task_type="CAUSAL_LM",
     )
-    set_seed(seed)  # the adapters are drawn before the trainer seeds anything
-    trainer = SFTTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=Dataset.from_dict(training_rows(pairs)),
-        processing_class=load_tokenizer(lm).tokenizer,
-        peft_config=adapters,
-    )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
+
+
+def untuned_identity(lm: LM, config: LoraSFT, seed: int) -> dict[str, Any]:
+    """Plain data that determines an adapter before its first step."""
+    return {
+        "version": TRAIN_VERSION,
+        "untuned": True,
+        "model": lm.training_identity(),
+        "train": {"r": config.r, "alpha": config.alpha},
+        "seed": seed,
+    }
+
+
+def untuned(bench: Bench, lm: LM, config: LoraSFT, seed: int, folder: Path) -> None:
+    """Write a fresh adapter into `folder`: A drawn by the seed, B = 0, so that the model is as without it."""
+    with bench.meter.apart("import"):
+        from peft import get_peft_model
+        from transformers import set_seed
+    with preserved_rng():
+        with bench.meter.apart("load"):
+            model = load_model(lm)
+        set_seed(seeds.derive(seed, "train"))
+        save_adapter(get_peft_model(model, adapters(config)), lm, adapter_folder(folder))
 
 
 def _check_labels(trainer: Any, pairs: Sequence[Pair]) -> None:
@@ -312,29 +346,3 @@ def _train(trainer: Any, advance: Callable[[int], None]) -> list[list[float]]:
     trainer.add_callback(Watch())
     trainer.train()
     return loss
-
-
-def _keep_epochs(trainer: Any, last: int, save: Callable[[int], None]) -> None:
-    """Call `save` after every epoch and end the training after epoch `last`."""
-    from transformers import TrainerCallback
-
-    class Keep(TrainerCallback):
-        # The signature is transformers'.
-        def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            epoch = round(state.epoch)
-            save(epoch)
-            control.should_training_stop = epoch >= last
-
-    trainer.add_callback(Keep())
-
-
-def _save_adapter(trainer: Any, lm: LM, folder: Path, epoch: int | None = None) -> None:
-    folder = adapter_folder(folder, epoch)
-    # Told not to save embeddings, PEFT does not look on the hub for the base model's configuration.
-    trainer.model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)
-    path = folder / "adapter_config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = lm.name  # not where it lies on this machine
-    config["target_modules"] = sorted(config["target_modules"])  # a set: its order differs between processes
-    write_json(path, config)

@@ -19,8 +19,8 @@ import numpy as np
 
 from dwbench.models.chat import Pair
 from dwbench.models.spec import LM
-from dwbench.representations.models import LoadedModels
 from dwbench.representations.scorer import Scorer
+from dwbench.selectors.models import LoadedModels
 from dwbench.store import Bench, Store
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -23,7 +23,7 @@ from dwbench.errors import UserError
 from dwbench.models import embedded_encoder
 from dwbench.models.encoder import Encoder, check_encoder, load_encoder
 from dwbench.representations.encode import Embedder
-from dwbench.representations.models import LoadedModels
+from dwbench.selectors.models import LoadedModels
 from dwbench.store import Bench, Store
 
 T = TypeVar("T")

@@ -17,8 +17,8 @@ from dwbench.models.spec import LM
 from dwbench.representations import generation
 from dwbench.representations.attention import AttentionProbe, RowsAndColumns, part_masses
 from dwbench.representations.generation import SETTLING, greedy
-from dwbench.representations.models import LoadedModels
 from dwbench.selectors.icl import is_complete, with_opening
+from dwbench.selectors.models import LoadedModels
 
 WANTED = [
     RowsAndColumns(23, ((15, 23),), ((2, 9), (9, 15))),

@@ -8,7 +8,7 @@ from scoring import golden, with_scorer
 
 from dwbench.models.chat import Pair, cut_response
 from dwbench.models.spec import LM
-from dwbench.representations.models import LoadedModels
+from dwbench.selectors.models import LoadedModels
 
 
 @pytest.mark.parametrize("case", ["gsm8k", "dialogsum", "bioinstruct"])

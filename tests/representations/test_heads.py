@@ -20,8 +20,8 @@ from dwbench.representations.heads import (
     uniform_attention,
     uniform_heads,
 )
-from dwbench.representations.models import LoadedModels
 from dwbench.representations.probes import Probe, retrieval_probes
+from dwbench.selectors.models import LoadedModels
 
 HEADS = ((0, 1), (0, 2), (1, 3))
 WINDOW = 6

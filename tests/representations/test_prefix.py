@@ -21,9 +21,9 @@ from dwbench.models.flop import Shape
 from dwbench.models.loading import load_model
 from dwbench.models.spec import LM
 from dwbench.representations.hidden import batch_mean_hidden
-from dwbench.representations.models import LoadedModels
 from dwbench.representations.prefix import read_prefix
 from dwbench.representations.token_nll import batch_token_nll
+from dwbench.selectors.models import LoadedModels
 
 SIZES: dict[str, Any] = {
     "vocab_size": 120,

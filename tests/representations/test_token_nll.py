@@ -25,9 +25,9 @@ from dwbench.models.chat import Pair
 from dwbench.models.loading import load_model
 from dwbench.models.spec import LM
 from dwbench.representations import token_nll
-from dwbench.representations.models import LoadedModels
 from dwbench.representations.token_nll import batch_token_nll, float32_head, over_responses
 from dwbench.representations.uncertainty import step_values
+from dwbench.selectors.models import LoadedModels
 
 SIZES: dict[str, Any] = {
     "vocab_size": 90,

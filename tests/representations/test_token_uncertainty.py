@@ -11,9 +11,9 @@ from scoring import golden, with_scorer
 from dwbench.models.chat import Pair
 from dwbench.models.loading import load_model
 from dwbench.models.spec import LM
-from dwbench.representations.models import LoadedModels
 from dwbench.representations.token_nll import float32_head
 from dwbench.representations.uncertainty import Steps, given_steps, greedy_steps, step_values
+from dwbench.selectors.models import LoadedModels
 
 
 def prompts() -> list[tuple[int, ...]]:

@@ -6,8 +6,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from dwbench.rules.facility import CHUNK, Cover, Similarities, cosine, facility_location, of_matrix, rbf
+from dwbench.rules import facility
+from dwbench.rules.facility import (
+    CHUNK,
+    Cover,
+    Similarities,
+    cosine,
+    facility_location,
+    gaussian,
+    median_gamma,
+    nearest_graph,
+    objective,
+    of_matrix,
+    rbf,
+    sparse_facility_location,
+    stochastic_facility_location,
+)
+from dwbench.selectors.quality import min_max
 
 
 def case(shared: Path, rule: str) -> tuple[dict[str, Any], Any]:
@@ -103,3 +121,163 @@ def test_copies_are_at_distance_zero() -> None:
     vectors = unit(30, 384)
     noisy = vectors + np.float32(3e-8)
     assert (rbf(np.concatenate([vectors, noisy]))(np.arange(30))[:, 30:].diagonal() == 1).all()
+
+
+@pytest.fixture
+def nothing_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for more rows than there is memory for."""
+    monkeypatch.setattr(facility, "HELD", 0)
+
+
+@pytest.mark.usefixtures("nothing_held")
+@pytest.mark.parametrize("kernel", [cosine, rbf])
+def test_the_same_without_similarities_in_memory(kernel: Any) -> None:
+    similarities = kernel(unit(600, 6))
+    found, expected = facility_location(similarities, 600, 40), greedy(similarities, 600, 40)
+    assert found.picks.tolist() == expected.picks.tolist()
+    np.testing.assert_allclose(found.gains, expected.gains, rtol=1e-9, atol=1e-12)
+
+
+def test_single_precision_picks_the_same() -> None:
+    vectors = unit(700, 24)
+    found = facility_location(cosine(vectors, np.float32), 700, 70)
+    expected = greedy(cosine(vectors), 700, 70)
+    assert found.picks.tolist() == expected.picks.tolist()
+    np.testing.assert_allclose(found.gains, expected.gains, rtol=1e-4)
+
+
+def test_worth_by_hand() -> None:
+    matrix = np.array([[1.0, 0.9, 0], [0.9, 1, 0], [0, 0, 1]])
+    assert facility_location(of_matrix(matrix), 3, 2).picks.tolist() == [0, 2]
+    found = facility_location(of_matrix(matrix), 3, 3, weight=0.5, worth=0.5 * np.array([0.0, 1, 0]))
+    # 0.5 x 1.9 + 0.5 = 1.45 against 0.95; then 0.5 x 1 against 0.5 x 0.1.
+    assert found.picks.tolist() == [1, 2, 0]
+    np.testing.assert_allclose(found.gains, [1.45, 0.5, 0.05])
+    by_worth = facility_location(of_matrix(matrix), 3, 3, weight=0.0, worth=np.array([2.0, 1, 3]))
+    assert by_worth.picks.tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "alpha", "scaled"),
+    [("raw_clipped", 0.7, False), ("scaled_clipped", 0.5, True), ("alpha_0", 0.0, False), ("alpha_1", 1.0, False)],
+)
+def test_quality_and_coverage_of_two_own_implementations(name: str, alpha: float, scaled: bool, shared: Path) -> None:
+    data, arrays = case(shared, "qdit")
+    vectors, quality = arrays["in_embeddings"], np.array(data["inputs"]["quality"]["value"])
+    n, k = len(vectors), data["parameters"]["k"]
+    weight, worth = (1 - alpha) / (n if scaled else 1), alpha * (min_max(quality) if scaled else quality)
+    for precision in (np.float32, np.float64):
+        found = facility_location(cosine(vectors, precision), n, k, weight, worth)
+        assert found.picks.tolist() == data["expected"][f"picks_{name}"]["value"]
+        np.testing.assert_allclose(found.gains, data["expected"][f"gains_{name}"]["value"], rtol=1e-5)
+
+
+def test_objective_by_hand_and_as_the_sum_of_the_gains() -> None:
+    matrix = np.array([[1.0, 0.4, -0.5], [0.4, 1, -0.1], [-0.5, -0.1, 1]])
+    assert objective(of_matrix(matrix), 3, np.array([0])) == pytest.approx(1.4)
+    assert objective(of_matrix(matrix), 3, np.array([], dtype=np.int64)) == 0
+    similarities = cosine(unit(400, 6))
+    found = facility_location(similarities, 400, 300)
+    assert objective(similarities, 400, found.picks) == pytest.approx(found.gains.sum())
+
+
+def test_sparse_with_all_neighbours_is_exact() -> None:
+    similarities = cosine(unit(150, 6))
+    graph = nearest_graph(similarities, 150, 1000)
+    found, expected = sparse_facility_location(graph, 30), facility_location(similarities, 150, 30)
+    assert found.picks.tolist() == expected.picks.tolist()
+    np.testing.assert_allclose(found.gains, expected.gains)
+
+
+def test_sparse_by_hand() -> None:
+    # Two neighbours each: 0 and 1 have each other, 2 has 1; nobody has 2 but itself.
+    matrix = np.array([[1.0, 0.9, 0.1], [0.9, 1, 0.5], [0.1, 0.5, 1]])
+    graph = nearest_graph(of_matrix(matrix), 3, 2)
+    assert [set(row) for row in graph.rows.tolist()] == [{0, 1}, {0, 1}, {1, 2}]
+    found = sparse_facility_location(graph, 3)
+    assert found.picks.tolist() == [1, 2, 0]
+    np.testing.assert_allclose(found.gains, [2.4, 0.5, 0.1])
+
+
+def test_nearest_rows_as_by_sorting() -> None:
+    vectors = unit(300, 8)
+    vectors[100:140] = vectors[100]  # copies must not push a row out of its own list
+    similarity = vectors @ vectors.T
+    graph = nearest_graph(cosine(vectors, np.float32), 300, 12)
+    assert all(row in graph.rows[row] for row in range(300))
+    expected = np.sort(similarity, axis=1)[:, -12:]
+    np.testing.assert_allclose(np.sort(graph.similarity, axis=1), expected, atol=1e-6)
+    np.testing.assert_allclose(graph.similarity, np.take_along_axis(similarity, graph.rows, axis=1), atol=1e-6)
+
+
+def groups(n: int) -> np.ndarray:
+    """Rows in 50 groups, as texts on subjects are."""
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(50, 24))[rng.integers(0, 50, n)] + 0.5 * rng.normal(size=(n, 24))
+    return np.asarray(points / np.linalg.norm(points, axis=1, keepdims=True), dtype=np.float32)
+
+
+def test_what_the_approximations_reach() -> None:
+    vectors = groups(1000)
+    similarities = cosine(vectors, np.float32)
+    best = objective(similarities, 1000, facility_location(similarities, 1000, 100).picks)
+    drawn = stochastic_facility_location(similarities, 1000, 100, 0.01, 0)
+    on_graph = sparse_facility_location(nearest_graph(similarities, 1000, 100), 100)
+    for picks in (drawn.picks, on_graph.picks):
+        assert len(set(picks.tolist())) == 100
+    assert objective(similarities, 1000, drawn.picks) == pytest.approx(drawn.gains.sum())
+    assert objective(similarities, 1000, drawn.picks) > 0.98 * best
+    assert on_graph.gains.sum() <= objective(similarities, 1000, on_graph.picks) + 1e-6
+    assert objective(similarities, 1000, on_graph.picks) > 0.999 * best
+
+
+def test_stochastic_goes_by_its_seed_and_is_exact_when_it_looks_at_all() -> None:
+    similarities = cosine(unit(120, 6))
+    one, same, other = (stochastic_facility_location(similarities, 120, 20, 0.1, seed).picks for seed in (0, 0, 1))
+    assert one.tolist() == same.tolist() != other.tolist()
+    everyone = stochastic_facility_location(similarities, 120, 20, 1e-9, 0)  # 6 x ln(1e9) is more than 120
+    assert everyone.picks.tolist() == facility_location(similarities, 120, 20).picks.tolist()
+    with pytest.raises(ValueError, match="epsilon"):
+        stochastic_facility_location(similarities, 120, 20, 1.0, 0)
+
+
+@settings(deadline=None, max_examples=40)
+@given(n=st.integers(1, 30), data=st.data(), seed=st.integers(0, 100))
+def test_every_rule_takes_exactly_k_rows(n: int, data: st.DataObject, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    points = rng.integers(-2, 3, size=(n, 3)) + 0.1  # with copies
+    similarities = cosine(points / np.linalg.norm(points, axis=1, keepdims=True), np.float32)
+    k = data.draw(st.integers(0, n))
+    found = [
+        facility_location(similarities, n, k),
+        facility_location(similarities, n, k, 0.5, rng.random(n)),
+        stochastic_facility_location(similarities, n, k, 0.1, seed),
+        sparse_facility_location(nearest_graph(similarities, n, 5), k),
+    ]
+    for cover in found:
+        assert len(set(cover.picks.tolist())) == k
+        assert (cover.gains >= -1e-5).all()
+
+
+def test_order_of_the_rows_does_not_matter() -> None:
+    vectors, shuffle = unit(200, 8), np.random.default_rng(5).permutation(200)
+    for rule in (
+        lambda points: facility_location(cosine(points), 200, 30),
+        lambda points: sparse_facility_location(nearest_graph(cosine(points), 200, 20), 30),
+    ):
+        assert shuffle[rule(vectors[shuffle]).picks].tolist() == rule(vectors).picks.tolist()
+
+
+def test_gaussian_kernel_and_its_width() -> None:
+    points = np.array([[0.0], [1], [3]])
+    assert median_gamma(points) == pytest.approx(1 / 4)  # squared distances 1, 4, 9
+    np.testing.assert_allclose(gaussian(points, 0.25)(np.array([1]))[0], np.exp([-0.25, 0, -1]), rtol=1e-6)
+    assert median_gamma(np.ones((4, 2))) == median_gamma(np.ones((1, 2))) == 1
+
+
+def test_gaussian_in_single_precision_picks_as_in_double() -> None:
+    vectors = unit(300, 24)
+    gamma = median_gamma(vectors)
+    squared = ((vectors[:, None].astype(np.float64) - vectors) ** 2).sum(axis=2)
+    expected = greedy(of_matrix(np.exp(-gamma * squared)), 300, 40)
+    assert facility_location(gaussian(vectors, gamma), 300, 40).picks.tolist() == expected.picks.tolist()

@@ -3,7 +3,7 @@
 from dwbench.data.base import Example, RawRow, Splits, Task, number_rows
 from dwbench.models.encoder import Encoder
 from dwbench.models.spec import LM
-from dwbench.selectors.context import Material
+from dwbench.selectors.material import Material
 from dwbench.training.sft import LoraSFT
 
 TASK = Task(

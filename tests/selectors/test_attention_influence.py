@@ -15,9 +15,9 @@ from dwbench.errors import UserError
 from dwbench.models.chat import Pair
 from dwbench.models.spec import LM
 from dwbench.representations.heads import Uniform
-from dwbench.representations.models import LoadedModels
 from dwbench.selectors.attention_influence import LOSS_FLOOR, AttentionInfluence, relative_increase
 from dwbench.selectors.context import Context
+from dwbench.selectors.models import LoadedModels
 from dwbench.selectors.perplexity import Perplexity
 from dwbench.store import Bench, Store
 

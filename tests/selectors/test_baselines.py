@@ -12,13 +12,13 @@ from dwbench.contract import Trial, check_selector, trial_with
 from dwbench.data.base import Splits
 from dwbench.errors import UndeclaredNeedError
 from dwbench.models.spec import LM
-from dwbench.representations.models import LoadedModels
 from dwbench.selectors.base import Selector, score_identity
 from dwbench.selectors.bounds import Full
 from dwbench.selectors.context import Context
 from dwbench.selectors.data_whisperer import DataWhisperer
 from dwbench.selectors.ifd import IFD
 from dwbench.selectors.longest_response import LongestResponse
+from dwbench.selectors.models import LoadedModels
 from dwbench.selectors.perplexity import Perplexity
 from dwbench.selectors.random import Random
 from dwbench.store import Bench, Store
@@ -96,13 +96,14 @@ def test_what_is_not_declared_is_refused() -> None:
         lambda: given.turns,
         lambda: given.scorer,
         lambda: given.chat,
+        lambda: given.ids,
         lambda: given.draw("x"),
         lambda: given.draw_target("x"),
         lambda: given.identity_of("scorer"),
     ):
         with pytest.raises(UndeclaredNeedError, match="declares nothing"):
             reach()
-    assert given.n_rows == len(given.ids) == 12
+    assert given.n_rows == len(given.uids) == 12
 
 
 def test_lengths_are_those_of_the_model_to_be_tuned(tiny_lm: LM, models: LoadedModels, tmp_path: Path) -> None:

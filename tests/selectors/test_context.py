@@ -9,10 +9,11 @@ from rows import TOO_LONG, TRAINING, material
 
 from dwbench.errors import UndeclaredNeedError
 from dwbench.models.spec import LM
-from dwbench.representations.models import LoadedModels
 from dwbench.selectors import context as context_module
-from dwbench.selectors.context import Context, Need
+from dwbench.selectors.context import Context
 from dwbench.selectors.losses import Losses, response_losses
+from dwbench.selectors.material import Need
+from dwbench.selectors.models import LoadedModels
 from dwbench.store import Artefact, Bench, Store
 
 NEEDS: frozenset[Need] = frozenset({"responses", "task", "scorer", "seed", "training"})

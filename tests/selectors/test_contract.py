@@ -11,14 +11,15 @@ from rows import TOO_LONG, material
 from dwbench.component import component
 from dwbench.contract import Trial, check_selector
 from dwbench.models.spec import LM
-from dwbench.representations.models import LoadedModels
 from dwbench.rules.ranking import Scores, scores
 from dwbench.selectors.base import Selector
 from dwbench.selectors.bounds import Full, ZeroShot
-from dwbench.selectors.context import Context, Need
+from dwbench.selectors.context import Context
 from dwbench.selectors.data_whisperer import DataWhisperer
 from dwbench.selectors.ifd import IFD
 from dwbench.selectors.longest_response import LongestResponse
+from dwbench.selectors.material import Need
+from dwbench.selectors.models import LoadedModels
 from dwbench.selectors.perplexity import Perplexity
 from dwbench.selectors.random import Random
 

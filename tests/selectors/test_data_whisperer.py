@@ -21,7 +21,6 @@ from dwbench.models.chat import Chat
 from dwbench.models.spec import LM
 from dwbench.representations.attention import RowsAndColumns
 from dwbench.representations.generation import Answer
-from dwbench.representations.models import LoadedModels
 from dwbench.representations.scorer import Answers
 from dwbench.rules.ranking import Scores
 from dwbench.selectors import data_whisperer_reference as reference
@@ -34,6 +33,7 @@ from dwbench.selectors.data_whisperer import (
     position_correction,
 )
 from dwbench.selectors.icl import build_prompt
+from dwbench.selectors.models import LoadedModels
 from dwbench.store import Bench, Store
 
 

@@ -15,11 +15,11 @@ from dwbench.data.base import Task
 from dwbench.metrics import answer_score
 from dwbench.models.spec import LM
 from dwbench.representations.attention import RowsAndColumns, part_masses
-from dwbench.representations.models import LoadedModels
 from dwbench.representations.scorer import Answers
 from dwbench.selectors import data_whisperer_reference as reference
 from dwbench.selectors.data_whisperer import contributions, demo_weights
 from dwbench.selectors.icl import answers_by_index, is_complete, token_spans
+from dwbench.selectors.models import LoadedModels
 
 DIALOGUES = Task(**{**field_identities(TASK), "input_label": "Dialogue", "answer_label": "Summary"})
 ROWS = ("query_block", "query_text_only", "last_token")

@@ -13,7 +13,6 @@ from dwbench.data.base import Task
 from dwbench.metrics import strict_number
 from dwbench.models.chat import Chat
 from dwbench.models.spec import LM
-from dwbench.representations.models import LoadedModels
 from dwbench.selectors.icl import (
     ICLPrompt,
     answers_by_index,
@@ -23,6 +22,7 @@ from dwbench.selectors.icl import (
     opening,
     with_opening,
 )
+from dwbench.selectors.models import LoadedModels
 
 MULTILINE = dataclasses.replace(TASK, multiline=True)
 MATHS = dataclasses.replace(TASK, multiline=True, metric="exact_match")

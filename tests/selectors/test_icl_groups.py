@@ -14,9 +14,9 @@ from rows import TASK, TOO_LONG, examples, splits
 from dwbench.errors import UserError
 from dwbench.models.chat import Chat
 from dwbench.models.spec import LM
-from dwbench.representations.models import LoadedModels
 from dwbench.selectors.icl import ICLPrompt
 from dwbench.selectors.icl_groups import Grouping, Shown, grouping, n_fitting, table
+from dwbench.selectors.models import LoadedModels
 
 FRAME = 10
 

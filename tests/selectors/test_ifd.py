@@ -17,10 +17,10 @@ from dwbench.errors import UserError
 from dwbench.models.chat import Chat, Pair
 from dwbench.models.loading import load_model
 from dwbench.models.spec import LM
-from dwbench.representations.models import LoadedModels
 from dwbench.representations.scorer import Scorer
 from dwbench.selectors.context import Context
 from dwbench.selectors.ifd import IFD, experience_rows, ifd
+from dwbench.selectors.models import LoadedModels
 from dwbench.store import Bench, Store
 
 

@@ -17,12 +17,13 @@ from dwbench.errors import UserError
 from dwbench.models.chat import Chat
 from dwbench.models.encoder import Encoder
 from dwbench.models.spec import LM
-from dwbench.representations.models import LoadedModels
 from dwbench.representations.scorer import Scorer
 from dwbench.rules.clusters import lowest_of_each
-from dwbench.selectors.context import Context, Material
+from dwbench.selectors.context import Context
 from dwbench.selectors.losses import Losses, response_losses
 from dwbench.selectors.lp import LP, NOT_LEARNT, ceil_counts, lp1, lp_app, perplexity, published_lp1
+from dwbench.selectors.material import Material
+from dwbench.selectors.models import LoadedModels
 from dwbench.store import Bench, Store
 
 NAN = float("nan")
@@ -113,7 +114,7 @@ def test_perplexities_before_training(shared: Path, smollm2: LM, models: LoadedM
     context = Context(LP(clusters=None).needs, bench, given, StoredModels(models, stored))
     bench.stage("test", {}, lambda _: losses.append(response_losses(context, "prompt")))
     close = data["tolerance"]["suggested_rel_ppl"]
-    for id, found in zip(context.ids, perplexity(losses[0]), strict=True):
+    for id, found in zip([row.id for row in context.pool], perplexity(losses[0]), strict=True):
         expected = data["expected"]["rows"][int(id)]
         assert found == pytest.approx(expected["ppl_from_concatenated_ids"], rel=close)
         if expected["concatenated_ids_equal_official_ids"]:

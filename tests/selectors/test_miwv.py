@@ -17,7 +17,6 @@ from dwbench.errors import UserError
 from dwbench.models.chat import Chat, Pair
 from dwbench.models.encoder import Encoder
 from dwbench.models.spec import LM
-from dwbench.representations.models import LoadedModels
 from dwbench.representations.scorer import Scorer
 from dwbench.rules.neighbours import nearest_other
 from dwbench.rules.ranking import rank, scores
@@ -32,6 +31,7 @@ from dwbench.selectors.miwv import (
     with_demonstration,
     without_left,
 )
+from dwbench.selectors.models import LoadedModels
 from dwbench.selectors.perplexity import Perplexity
 from dwbench.store import Bench, Store
 

@@ -18,12 +18,13 @@ from dwbench.data.base import Example, Splits, Task
 from dwbench.errors import UserError
 from dwbench.models.chat import Chat, Pair
 from dwbench.models.spec import LM
-from dwbench.representations.models import LoadedModels
 from dwbench.representations.scorer import Scorer
 from dwbench.rules.ranking import rank, scores
 from dwbench.selectors import nuggets_reference as reference
-from dwbench.selectors.context import Context, Models
+from dwbench.selectors.context import Context
 from dwbench.selectors.losses import NO_RESPONSE
+from dwbench.selectors.material import Models
+from dwbench.selectors.models import LoadedModels
 from dwbench.selectors.nuggets import (
     BARRED,
     NO_ROOM,

@@ -9,8 +9,8 @@ from scoring import with_scorer
 
 from dwbench.contract import Trial, check_selector
 from dwbench.models.spec import LM
-from dwbench.representations.models import LoadedModels
 from dwbench.selectors.losses import Losses
+from dwbench.selectors.models import LoadedModels
 from dwbench.selectors.perplexity import Perplexity, preference
 
 NAN = float("nan")

@@ -15,7 +15,7 @@ from dwbench.contract import Trial, check_selector, trial_with
 from dwbench.data.base import Splits
 from dwbench.models.encoder import Encoder
 from dwbench.models.spec import LM
-from dwbench.representations.models import LoadedModels
+from dwbench.selectors.models import LoadedModels
 from dwbench.selectors.random_stratified import RandomStratified
 from dwbench.store import Bench
 

@@ -11,13 +11,13 @@ from tiny_encoder import tiny_encoder_in
 from dwbench.cost import Cost
 from dwbench.models.encoder import Encoder
 from dwbench.models.spec import LM
-from dwbench.representations.models import LoadedModels
 from dwbench.run import select
 from dwbench.selectors.attention_influence import AttentionInfluence
 from dwbench.selectors.base import Selector
 from dwbench.selectors.ifd import IFD
 from dwbench.selectors.lp import LP
 from dwbench.selectors.miwv import MIWV
+from dwbench.selectors.models import LoadedModels
 from dwbench.selectors.perplexity import Perplexity
 from dwbench.selectors.superfiltering import Superfiltering
 from dwbench.selectors.superfiltering_d import SuperfilteringD

@@ -14,12 +14,12 @@ from dwbench.contract import Scored, Trial, check_selector
 from dwbench.data.base import Splits
 from dwbench.models.chat import Chat
 from dwbench.models.spec import LM
-from dwbench.representations.models import LoadedModels
 from dwbench.representations.scorer import Scorer
 from dwbench.rules.ranking import rank
 from dwbench.selectors.context import Context
 from dwbench.selectors.ifd import IFD, ifd
 from dwbench.selectors.losses import plain_pair, response_losses
+from dwbench.selectors.models import LoadedModels
 from dwbench.selectors.superfiltering import ONE_TOKEN, Superfiltering, ranked_ifd_ppl
 from dwbench.store import Bench, Store
 

@@ -10,8 +10,8 @@ from tiny_encoder import tiny_encoder_in
 from dwbench.contract import Scored, Trial, check_selector
 from dwbench.models.encoder import Encoder
 from dwbench.models.spec import LM
-from dwbench.representations.models import LoadedModels
 from dwbench.rules.ranking import Scores
+from dwbench.selectors.models import LoadedModels
 from dwbench.selectors.superfiltering import ranked_ifd_ppl
 from dwbench.selectors.superfiltering_d import SuperfilteringD, shortlist
 from dwbench.store import Bench, Store

@@ -17,10 +17,10 @@ from dwbench.data.base import Splits
 from dwbench.errors import UserError
 from dwbench.models.chat import Chat
 from dwbench.models.spec import LM
-from dwbench.representations.models import LoadedModels
 from dwbench.representations.uncertainty import Steps
 from dwbench.selectors.context import Context
 from dwbench.selectors.losses import NO_RESPONSE, response_losses
+from dwbench.selectors.models import LoadedModels
 from dwbench.selectors.uncertainty import EMPTY, Measure, Totals, Uncertainty, correlation, uncertainty
 from dwbench.store import Bench, Store
 

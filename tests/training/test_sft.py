@@ -16,7 +16,8 @@ from dwbench.models.loading import load_model, load_tokenizer
 from dwbench.models.spec import LM
 from dwbench.store import Artefact, Bench, Store
 from dwbench.training import sft
-from dwbench.training.sft import IGNORED, LoraSFT, adapter_folder, full_tuning, training_rows, tune
+from dwbench.training.checkpoints import Keep, adapter_folder
+from dwbench.training.sft import IGNORED, LoraSFT, full_tuning, training_rows, tune
 
 TASK = Task(
     name="toy",
@@ -215,8 +216,9 @@ def test_kept_epochs_are_those_of_the_whole_training(tiny_lm: LM, pairs: list[Pa
     bench = Bench(Store(tmp_path))
 
     def kept(epochs: int | None) -> Artefact:
+        keep = None if epochs is None else Keep(epochs)
         return bench.stage(
-            "train", {"epochs": epochs}, lambda folder: tune(bench, tiny_lm, pairs, CONFIG, 0, folder, epochs)
+            "train", {"epochs": epochs}, lambda folder: tune(bench, tiny_lm, pairs, CONFIG, 0, folder, keep)
         )
 
     whole, both, first = kept(None), kept(2), kept(1)

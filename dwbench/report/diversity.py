@@ -1,0 +1,111 @@
+"""How diverse what selectors chose is, from records alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dwbench.component import canonical_json
+from dwbench.records import Record
+from dwbench.report.formats import MISSING, Column, markdown_grid, text_grid
+from dwbench.report.labels import label, told_apart
+
+HEADINGS = {
+    "novelsum": "NovelSum",
+    "nearest_distance_mean": "nearest",
+    "pairwise_distance_mean": "pairwise",
+    "facility_location": "coverage",
+    "partition_entropy": "entropy",
+    "vendi": "Vendi",
+    "ttr": "TTR",
+    "vocd_d": "vocd-D",
+    "duplicates_exact": "copies",
+    "duplicates_near": "near copies",
+    "tokens_mean": "tokens",
+    "tokens_sd": "sd of tokens",
+}
+"""Of the numbers in records (`dwbench.rules.diversity`) those that a table shows."""
+
+LEGEND = (
+    "Cosine distances of embeddings: NovelSum; nearest: to the nearest other chosen row; pairwise: of two chosen rows. "
+    "coverage: mean cosine of the pool's rows with the nearest chosen one. entropy: of the chosen rows over clusters "
+    "of the pool, nats. Vendi: effective number of different rows. copies, near copies: share of the chosen rows that "
+    "have one among them. tokens: of responses. NovelSum, coverage, entropy, Vendi and TTR depend on how many rows."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one method chose: how many rows, over how many seeds, and the means of the numbers over these."""
+
+    label: str
+    rows: int
+    seeds: int
+    numbers: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """Selections of one pool; `title` names data set, tuned model and pool."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+def diversities(records: Sequence[Record]) -> list[Diversity]:
+    """One for each pool and tuned model under which records tell of diversity."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        if record.data["selection"].get("diversity"):
+            pool = record.data["dataset"]["fingerprints"]["pool"]
+            groups.setdefault(canonical_json([record.dataset, pool, record.tuned_model]), []).append(record)
+    return [_of_pool(group) for _, group in sorted(groups.items())]
+
+
+def _of_pool(records: Sequence[Record]) -> Diversity:
+    methods: dict[str, list[Record]] = {}
+    for record in records:
+        methods.setdefault(canonical_json(_method(record)), []).append(record)
+    firsts = [group[0] for group in methods.values()]
+    labels = told_apart([label(one) for one in firsts], [_method(one) for one in firsts], [one.run for one in firsts])
+    rows = []
+    for name, group in zip(labels, methods.values(), strict=True):
+        for size in sorted({record.rows for record in group}):
+            rows.append(_row(name, [record for record in group if record.rows == size]))
+    first = firsts[0]
+    return Diversity(f"{first.dataset}, {first.model}: chosen of {first.data['budget']['pool']} rows", tuple(rows))
+
+
+def _method(record: Record) -> dict[str, Any]:
+    data = record.data
+    selector = {"version": data["selector"]["version"], **data["selector"]["identity"]}
+    return {"selector": selector, "scorer": data["scorer"], "embedder": data["embedder"]}
+
+
+def _row(name: str, records: Sequence[Record]) -> Row:
+    told = [record.data["selection"]["diversity"] for record in records]
+    known = [key for key in HEADINGS if all(key in numbers for numbers in told)]
+    means = {key: sum(numbers[key] for numbers in told) / len(told) for key in known}
+    return Row(name, records[0].rows, len({record.seed for record in records}), means)
+
+
+def render(found: Sequence[Diversity], form: Literal["text", "md"]) -> str:
+    """A grid for each pool."""
+    grid = markdown_grid if form == "md" else text_grid
+    bold = "**" if form == "md" else ""
+    parts = []
+    for one in found:
+        columns = [
+            Column("selector", tuple(row.label for row in one.rows)),
+            Column("rows", tuple(f"{row.rows:,}" for row in one.rows)),
+            Column("seeds", tuple(str(row.seeds) for row in one.rows)),
+        ]
+        for key, heading in HEADINGS.items():
+            columns.append(Column(heading, tuple(_cell(row.numbers.get(key)) for row in one.rows)))
+        parts += [f"{bold}{one.title}{bold}", grid(columns)]
+    return "\n\n".join([*parts, LEGEND]) + "\n"
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return MISSING
+    return f"{value:.3f}" if value < 10 else f"{value:.1f}"

@@ -1,0 +1,104 @@
+"""What selectors make of planted noise: the share of each kind among the chosen rows beside its share in the pool."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from dwbench.component import canonical_json
+from dwbench.records import Record
+from dwbench.report.formats import Column, markdown_grid, text_grid
+from dwbench.report.labels import label, told_apart
+from dwbench.report.str_ratio import CHOOSES_NOTHING
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Share:
+    """`count` of `of` chosen rows, as a share with its exact (Clopper-Pearson) 95 % interval."""
+
+    count: int
+    of: int
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float:
+        return self.count / self.of
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Selections of one planted pool.
+
+    Attributes:
+        title: data set, tuned model, rows and pool.
+        pool: share of each kind in the pool.
+        selectors: for each label the shares of the kinds among what it chose, over all its seeds.
+    """
+
+    title: str
+    pool: dict[str, float]
+    selectors: dict[str, dict[str, Share]]
+
+
+def share(count: int, of: int) -> Share:
+    """Raises ValueError unless 0 <= count <= of and of > 0."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(count, of).proportion_ci(CONFIDENCE, method="exact")
+    return Share(count, of, float(interval.low), float(interval.high))
+
+
+def audits(records: Sequence[Record]) -> list[Audit]:
+    """One for each planted pool, tuned model and number of rows under which records tell of a selection."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        if record.data["dataset"].get("kinds") and record.selector not in CHOOSES_NOTHING and record.rows:
+            place = [record.dataset, record.data["dataset"]["fingerprints"]["pool"], record.tuned_model, record.rows]
+            groups.setdefault(canonical_json(place), []).append(record)
+    return [_audit(group) for _, group in sorted(groups.items())]
+
+
+def _audit(records: Sequence[Record]) -> Audit:
+    first = records[0]
+    planted: dict[str, int] = first.data["dataset"]["kinds"]
+    pool = sum(planted.values())
+    by_method: dict[str, list[Record]] = {}
+    for record in records:
+        method = [record.data["selector"]["version"], record.data["selector"]["identity"], record.data["scorer"]]
+        by_method.setdefault(canonical_json(method), []).append(record)
+    firsts = [group[0] for group in by_method.values()]
+    labels = told_apart(
+        [label(record) for record in firsts],
+        [{"selector": record.data["selector"], "scorer": record.data["scorer"]} for record in firsts],
+        [record.run for record in firsts],
+    )
+    selectors = {}
+    for name, group in zip(labels, by_method.values(), strict=True):
+        chosen = sum(record.rows for record in group)
+        counts = {kind: sum(one.data["selection"]["kinds"].get(kind, 0) for one in group) for kind in planted}
+        selectors[name] = {kind: share(count, chosen) for kind, count in counts.items()}
+    return Audit(
+        title=f"{first.dataset}, {first.model}: {first.rows} of {pool} rows",
+        pool={kind: count / pool for kind, count in planted.items()},
+        selectors=selectors,
+    )
+
+
+def render(found: Sequence[Audit], form: Literal["text", "md"]) -> str:
+    """A grid for each pool: the pool's shares first, then each selector's in per cent with the interval's ends."""
+    grid = markdown_grid if form == "md" else text_grid
+    bold = "**" if form == "md" else ""
+    parts = []
+    for audit in found:
+        columns = [Column("selector", ("(the pool)", *audit.selectors))]
+        for kind, in_pool in audit.pool.items():
+            cells = [_cell(shares[kind]) for shares in audit.selectors.values()]
+            columns.append(Column(kind, (f"{in_pool:.0%}", *cells)))
+        parts += [f"{bold}{audit.title}: per cent of the chosen rows, with exact 95 % intervals{bold}", grid(columns)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cell(found: Share) -> str:
+    return f"{found.value:.0%} [{found.low * 100:.0f}, {found.high * 100:.0f}]"

@@ -1,0 +1,132 @@
+"""Facility location: rows that stand for the whole pool."""
+
+import math
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from dwbench.component import component
+from dwbench.rules.facility import (
+    Cover,
+    Similarities,
+    cosine,
+    facility_location,
+    gaussian,
+    median_gamma,
+    nearest_graph,
+    sparse_facility_location,
+    stochastic_facility_location,
+)
+from dwbench.rules.ranking import Scores
+from dwbench.selectors.context import Context
+from dwbench.selectors.material import Need
+from dwbench.selectors.picks import picked, pool_vectors
+from dwbench.selectors.texts import Text
+from dwbench.selectors.uncertainty import Uncertainty
+
+
+@component
+class FacilityLocation:
+    """Facility location on embeddings, as in Experimental Design (Bhatt et al., Findings of ACL 2024): the k rows that
+    stand for the pool best.
+
+    Greedy maximiser of FL(S), the sum over all rows of the similarity to the nearest chosen one. Value: what a row adds
+    when it is chosen. Prompts alone, annotation-free. A negative cosine counts 0. With `rbf` the similarity is
+    exp(-g d^2), g being 1 / the median squared distance of two rows (the paper's width is not known).
+
+    With a `prefilter`, the paper's hybrid: the pool is first cut to the `prefilter_share` of it that is most
+    uncertain (k rows at least), and the rows stand for that share. `selector=facility_location_hybrid` is so
+    configured, with `min_margin`. Rows without an uncertainty are invalid.
+
+    Similarities are float32: of rows whose gains are equal to its rounding (about 1e-6) either may be chosen. With the
+    same rows the result is the same.
+
+    There is no official code. FL / rows of the share is in the notes (`coverage`; of `sparse` on its graph, so a lower
+    bound).
+
+    Charged are the embeddings, the search, and the prefilter. `exact` takes about N^2 (d + 1 + ln k) operations and
+    4 N^2 bytes up to 20,000 rows, beyond that N^2 d (1 + ln k) and 256 x N similarities; `stochastic` N^2 d ln(1 /
+    epsilon); `sparse` N^2 d and 36 N `neighbours` bytes: 0.9 GB at N = 100,000.
+
+    Attributes:
+        text: what of a row is embedded: `instruction`, or `full`, with its response.
+        similarity: `cosine` or `rbf`.
+        method: `exact`; `stochastic`, the best of N / k x ln(1 / epsilon) drawn rows at each turn; or `sparse`, where a
+            row counts only for those that have it among their `neighbours` most similar ones.
+        epsilon: of `stochastic`. neighbours: of `sparse`.
+        prefilter: an uncertainty selector, or None. prefilter_share: share of the pool that it leaves.
+    """
+
+    text: Text = "instruction"
+    similarity: Literal["cosine", "rbf"] = "cosine"
+    method: Literal["exact", "stochastic", "sparse"] = "exact"
+    epsilon: float = 0.01
+    neighbours: int = 256
+    prefilter: Uncertainty | None = None
+    prefilter_share: float = 1.0
+
+    version: ClassVar[int] = 1
+    paper: ClassVar[str] = "Bhatt et al., Findings of ACL 2024, arXiv 2401.06692"
+    cost_class: ClassVar[str] = "1 pass of the text encoder a row; N x N similarities; what the prefilter costs"
+    fixed_share: ClassVar[float | None] = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.epsilon < 1:
+            raise ValueError(f"epsilon: must be above 0 and below 1, not {self.epsilon}")
+        if self.neighbours < 1:
+            raise ValueError("neighbours: must be at least 1")
+        if not 0 < self.prefilter_share <= 1:
+            raise ValueError(f"prefilter_share: must be above 0 and at most 1, not {self.prefilter_share}")
+        if self.prefilter is None and self.prefilter_share != 1:
+            raise ValueError("prefilter_share: nothing is filtered without a prefilter; leave it at 1")
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        needs: frozenset[Need] = frozenset({"responses", "embedder"})
+        if self.method == "stochastic":
+            needs |= {"seed"}
+        return needs if self.prefilter is None else needs | self.prefilter.needs
+
+    def check(self, context: Context) -> None:
+        """Raises UserError where no prompt leaves room for an answer of the prefilter's."""
+        if self.prefilter is not None:
+            self.prefilter.check(context)
+
+    def choose(self, context: Context, k: int, allowed: np.ndarray) -> Scores:
+        vectors = pool_vectors(context, self.text)
+        reasons = None
+        candidates = allowed
+        if self.prefilter is not None:
+            found = self.prefilter.score(context)
+            reasons = found.reasons
+            # 0.29 x 100 is 28.999999999999996 in floating point.
+            share = math.floor(round(self.prefilter_share * context.n_rows, 9))
+            candidates = most_preferred(np.where(allowed, found.preference, np.nan), max(k, share))
+        may = np.flatnonzero(candidates)
+        cover = self._cover(context, vectors[may], min(k, len(may)))
+        notes: dict[str, float | int | str] = {"rows_to_stand_for": len(may)}
+        if may.size:
+            notes["coverage"] = float(cover.gains.sum()) / len(may)
+        return picked(candidates, may[cover.picks], cover.gains, notes, reasons)
+
+    def _cover(self, context: Context, vectors: np.ndarray, k: int) -> Cover:
+        n, similarities = len(vectors), self._similarities(vectors)
+        if self.method == "sparse":
+            return sparse_facility_location(nearest_graph(similarities, n, self.neighbours), k)
+        if self.method == "stochastic":
+            seed = context.derive("facility_location")
+            return stochastic_facility_location(similarities, n, k, self.epsilon, seed)
+        return facility_location(similarities, n, k)
+
+    def _similarities(self, vectors: np.ndarray) -> Similarities:
+        if self.similarity == "cosine":
+            return cosine(vectors, np.float32)
+        return gaussian(vectors, median_gamma(vectors))
+
+
+def most_preferred(preference: np.ndarray, size: int) -> np.ndarray:
+    """The `size` rows with the highest preference, fewer where the rest is NaN: bool [N]. Of equal ones the first."""
+    order = np.argsort(-preference, kind="stable")  # NaN comes last
+    taken = np.zeros(len(preference), dtype=np.bool_)
+    taken[order[:size]] = True
+    return np.asarray(taken & ~np.isnan(preference))

@@ -1,0 +1,38 @@
+"""The table of diversity, from records."""
+
+import dataclasses
+
+from made_records import made
+
+from dwbench.records import Record
+from dwbench.report.diversity import diversities, render
+
+
+def told(selector: str, seed: int, rows: int = 10, **numbers: float) -> Record:
+    record = made(selector, rows=rows, seed=seed)
+    data = {**record.data, "selection": {**record.data["selection"], "diversity": numbers}}
+    return dataclasses.replace(record, data=data)
+
+
+def test_seeds_are_averaged_and_what_is_unknown_is_shown_as_missing() -> None:
+    (found,) = diversities(
+        [
+            told("random", 0, vendi=4.0, ttr=0.5, vocd_d=80.0),
+            told("random", 1, vendi=6.0, ttr=0.7),
+            told("random", 0, rows=20, vendi=9.0),
+            told("ifd", 0, vendi=2.0),
+            made("low_ppl"),  # tells nothing of it
+        ]
+    )
+    by_method = {(row.label, row.rows): row for row in found.rows}
+    assert set(by_method) == {("random", 10), ("random", 20), ("ifd", 10)}
+    assert by_method["random", 10].numbers == {"vendi": 5.0, "ttr": 0.6}
+    assert by_method["random", 10].seeds == 2
+    text = render([found], "text")
+    assert "5.000" in text
+    assert "80.0" not in text  # known for one of two seeds only
+    assert "-" in text.splitlines()[-4]
+
+
+def test_without_diversity_there_is_no_table() -> None:
+    assert diversities([made("random")]) == []

@@ -1,0 +1,181 @@
+"""What a leaderboard claims, and what it must not claim, on made-up records with scores by test row."""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from made_records import made
+
+from dwbench.errors import UserError
+from dwbench.records import Record
+from dwbench.report.leaderboard import Entry, Leaderboard, leaderboards, render
+
+ROWS = 60
+NOISE = np.random.default_rng(0).normal(scale=0.1, size=ROWS)
+
+
+def scored(selector: str, values: "Sequence[float] | np.ndarray", *, metric: str = "rouge_l", **options: Any) -> Record:
+    record = made(selector, metrics={metric: (float(np.mean(values)), None)}, **options)
+    return Record(record.path, {**record.data, "items": {metric: [float(value) for value in values]}})
+
+
+def entries(boards: Sequence[Leaderboard]) -> dict[str, Entry]:
+    (board,) = boards
+    return {entry.label: entry for entry in board.entries}
+
+
+def test_one_seed_by_hand() -> None:
+    base = 0.5 + NOISE
+    found = entries(
+        leaderboards(
+            [
+                scored("random", base),
+                scored("ifd", base + 0.1),
+                scored("low_ppl", base - 0.1),
+                scored("miwv", base[::-1]),
+            ]
+        )
+    )
+    assert (next(iter(found)), list(found)[-1]) == ("ifd", "low_ppl")
+    assert {name: entry.verdict for name, entry in found.items()} == {
+        "ifd": "better than random",
+        "random": "baseline",
+        "miwv": "not distinguishable from random",
+        "low_ppl": "worse than random",
+    }
+    better = found["ifd"].against
+    assert better is not None
+    # Paired: every row is better by 0.1, so the difference has no spread though the scores have.
+    assert (better.difference.low, better.difference.high) == pytest.approx((0.1, 0.1), abs=1e-6)
+    assert found["ifd"].score.low < found["ifd"].score.mean - 0.01
+    assert better.better == 1
+    assert better.p == pytest.approx(3 / 5001)  # Holm: the smallest of three
+
+
+def test_a_lower_metric_is_better_where_it_says_so() -> None:
+    base = 2 + NOISE
+    records = [scored("random", base, metric="nll"), scored("ifd", base - 0.2, metric="nll")]
+    found = entries(leaderboards(records))
+    assert list(found) == ["ifd", "random"]
+    assert found["ifd"].verdict == "better than random"
+    assert found["ifd"].against is not None
+    assert found["ifd"].against.difference.mean == pytest.approx(-0.2)
+    assert found["ifd"].against.better == 1
+
+
+def test_seeds_that_disagree_prove_nothing_however_many_rows_agree() -> None:
+    base = 0.5 + NOISE
+    shifts = (0.3, -0.25, 0.1)
+    records = [scored("random", base, seed=seed) for seed in range(3)]
+    records += [scored("ifd", base + shift, seed=seed) for seed, shift in enumerate(shifts)]
+    found = entries(leaderboards(records))
+    assert found["ifd"].against is not None
+    assert found["ifd"].against.p < 0.05  # the rows under these seeds
+    assert found["ifd"].verdict == "not distinguishable from random"
+    assert not leaderboards(records)[0].one_seed
+
+
+def test_only_seeds_in_common_are_paired() -> None:
+    base = 0.5 + NOISE
+    records = [scored("random", base, seed=0), scored("random", base + 5, seed=1)]
+    found = entries(leaderboards([*records, scored("ifd", base + 0.1, seed=0)]))
+    assert found["ifd"].against is not None
+    assert found["ifd"].against.difference.mean == pytest.approx(0.1)
+    apart = entries(leaderboards([records[0], scored("ifd", base + 0.1, seed=7)]))
+    assert apart["ifd"].verdict == "no seed in common with random"
+    alone = entries(leaderboards([scored("ifd", base), scored("miwv", base)]))
+    assert {entry.verdict for entry in alone.values()} == {"no run of random"}
+
+
+def test_bounds_are_shown_and_not_ranked() -> None:
+    base = 0.5 + NOISE
+    records = [scored("random", base), scored("zero_shot", base - 0.3), scored("full", base + 0.3)]
+    found = entries(leaderboards(records))
+    assert list(found) == ["full", "random", "zero_shot"]
+    assert [entry.verdict for entry in found.values()] == ["bound", "baseline", "bound"]
+    lines = [line.split() for line in render(leaderboards(records), "text").splitlines()]
+    assert next(line for line in lines if line[:1] == ["full"])[1] == "-"
+    assert next(line for line in lines if line[:1] == ["random"])[1] == "1"
+
+
+def test_what_is_not_alike_is_not_compared() -> None:
+    base = 0.5 + NOISE
+    options: list[dict[str, Any]] = [{}, {"rows": 50}, {"rate": 1e-5}, {"split_seed": 1}, {"dataset": "gsm8k"}]
+    records = [scored(name, base, **option) for option in options for name in ("random", "ifd")]
+    boards = leaderboards(records)
+    assert len(boards) == len(options)
+    assert len({board.title for board in boards}) == len(boards)
+    assert all(len(board.entries) == 2 for board in boards)
+    assert any("training.learning_rate=1e-05" in board.title for board in boards)
+
+
+def test_bounds_stand_at_every_budget() -> None:
+    base = 0.5 + NOISE
+    records = [scored(name, base, rows=rows) for name in ("random", "ifd") for rows in (50, 100)]
+    boards = leaderboards([*records, scored("full", base)])
+    assert [board.budget for board in boards] == [50, 100]
+    assert all("full" in {entry.label for entry in board.entries} for board in boards)
+
+
+def test_the_ranking_of_seeds_is_compared() -> None:
+    base = 0.5 + NOISE
+
+    def seeds(*orders: Sequence[str]) -> float | None:
+        records = [
+            scored(name, base + place, seed=seed)
+            for seed, order in enumerate(orders)
+            for place, name in enumerate(order)
+        ]
+        (board,) = leaderboards(records)
+        return board.stability
+
+    up = ("random", "ifd", "miwv")
+    assert seeds(up, up) == pytest.approx(1)
+    assert seeds(up, up[::-1]) == pytest.approx(-1)
+    assert seeds(up) is None
+
+
+def test_one_seed_is_told() -> None:
+    base = 0.5 + NOISE
+    one = [scored("random", base), scored("ifd", base[::-1])]
+    text = render(leaderboards(one), "text")
+    assert "One seed: intervals and tests cover the draw of the 60 test rows only." in text
+    assert "not distinguishable from random" in text
+    better = render(leaderboards([*one, scored("miwv", base + 0.1)]), "text")
+    assert "better than random (one seed)" in better
+    assert "distinguishable from random (one seed)" not in better
+    two = [scored(name, base, seed=seed) for name in ("random", "ifd") for seed in (0, 1)]
+    assert "One seed" not in render(leaderboards(two), "text")
+
+
+def test_records_without_scores_by_row_are_told() -> None:
+    with pytest.raises(UserError, match="run the same commands again"):
+        leaderboards([made("random"), made("ifd")])
+    # Those that have them are compared.
+    found = entries(leaderboards([made("miwv"), scored("random", NOISE), scored("ifd", NOISE)]))
+    assert set(found) == {"random", "ifd"}
+
+
+def test_a_metric_without_direction_is_left_out() -> None:
+    assert leaderboards([scored("random", NOISE), scored("ifd", NOISE)])
+    with pytest.raises(UserError):
+        leaderboards([scored("random", NOISE, metric="odd"), scored("ifd", NOISE, metric="odd")])
+
+
+def test_formats() -> None:
+    base = 0.5 + NOISE
+    boards = leaderboards([scored("random", base), scored("data_whisperer", base + 0.1)])
+    whisperer, random = csv.DictReader(io.StringIO(render(boards, "csv")))
+    assert float(whisperer["score"]) == boards[0].entries[0].score.mean
+    assert (whisperer["verdict"], random["verdict"]) == ("better than random", "baseline")
+    assert (random["p_holm"], random["difference"]) == ("", "")
+    lines = [line for line in render(boards, "md").splitlines() if line.startswith("|")]
+    assert len(lines) == 4
+    assert len({line.count("|") for line in lines}) == 1
+    tex = render(boards, "latex")
+    assert r"data\_whisperer & 1 & 1 & " in tex
+    assert " {[}0." in tex
+    assert not set(tex) & set("±↑↓~")

@@ -1,0 +1,240 @@
+"""Published numbers beside ours: read, matched, subtracted by hand; what is missing or odd is told."""
+
+import csv
+import io
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from made_records import made
+
+from dwbench.commands.show import table as table_command
+from dwbench.config import conf_folder
+from dwbench.errors import UserError
+from dwbench.records import Record
+from dwbench.report.published import COLUMNS, Cell, Comparison, Published, compare, published, render
+from dwbench.report.table import Table, table
+
+NAMES = sorted(path.stem for path in (conf_folder() / "published").glob("*.csv"))
+
+
+def number(
+    selector: str = "random", budget: str = "10%", value: float = 30.0, metric: str = "rouge_l", caveat: str = ""
+) -> Published:
+    return Published("smollm2-135m", "dialogsum", selector, budget, metric, value, selector, caveat, "Table 1")
+
+
+def cells(comparison: Comparison) -> dict[tuple[str, str], Cell]:
+    return {(cell.selector, cell.budget): cell for cell in comparison.cells}
+
+
+def only(table: Table, *numbers: Published) -> dict[tuple[str, str], Cell]:
+    (comparison,) = compare(table, numbers)
+    return cells(comparison)
+
+
+def test_ours_stands_beside_the_papers() -> None:
+    records = [made("random"), made("ifd", metrics={"rouge_l": (0.31, 0.01)}), made("random", rows=50)]
+    found = only(table(records), number(), number("ifd", value=32.5), number("ifd", "5%", 28.0))
+    assert found["random", "10%"].difference == pytest.approx(25.0 - 30.0)
+    assert found["ifd", "10%"].difference == pytest.approx(31.0 - 32.5)
+    ours = found["ifd", "10%"].ours
+    assert ours is not None
+    assert (ours.value, ours.stderr) == pytest.approx((31.0, 1.0))
+    # 5 % of ifd was not run; random at 5 % was, and the paper does not have it.
+    assert found["ifd", "5%"].ours is None
+    assert found["random", "5%"].paper is None
+
+
+def test_missing_cells_say_so() -> None:
+    made_table = table([made("random")])
+    text = render(compare(made_table, [number(), number("ifd")]), made_table, "text")
+    lines = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line[:3] in ("ran", "ifd")}
+    assert lines["random"] == ["25.00", "±1.25", "30.00", "-5.00"]
+    assert lines["ifd"] == ["missing", "30.00", "-"]
+    assert "Ours: 1 of the 2 numbers of the paper." in text
+
+
+def test_nothing_of_ours() -> None:
+    nothing = table([])
+    text = render(compare(nothing, [number()]), nothing, "text")
+    assert "smollm2-135m, dialogsum: rouge_l, per cent" in text
+    assert "Ours: 0 of the 1 numbers" in text
+
+
+def test_bounds_stand_at_every_budget() -> None:
+    records = [made("zero_shot"), made("full"), made("random")]
+    numbers = [number("zero_shot", "", 18.0), number("full", "100%", 43.0), number(), number(budget="5%")]
+    found = only(table(records), *numbers)
+    assert found["zero_shot", ""].difference == pytest.approx(7.0)
+    assert found["full", "100%"].difference == pytest.approx(-18.0)
+    made_table = table(records)
+    text = render(compare(made_table, numbers), made_table, "md")
+    assert next(line for line in text.splitlines() if line.startswith("| full")).count("43.00") == 2
+    assert "100% ours" not in text
+
+
+def test_caveats_are_marked_and_told_once_a_table() -> None:
+    odd = "another configuration: n_d=5"
+    numbers = [number(), number("ifd", caveat=odd), number("ifd", "5%", caveat=odd), number("miwv", caveat="misprint")]
+    made_table = table([made("ifd")])
+    text = render(compare(made_table, numbers), made_table, "text", width=200)
+    assert text.count("30.00 (1)") == 2
+    assert "30.00 (2)" in text
+    assert "(1) another configuration: n_d=5\n(2) misprint" in text
+
+
+def test_a_mean_over_budgets_needs_all_of_them() -> None:
+    mean = number("ifd", "5%+10%", 26.0)
+    one = made("ifd", rows=50, metrics={"rouge_l": (0.2, 0.01)})
+    assert only(table([one]), mean)["ifd", "5%+10%"].ours is None
+    both = only(table([one, made("ifd", metrics={"rouge_l": (0.3, 0.01)})]), mean)
+    assert both["ifd", "5%+10%"].difference == pytest.approx(25.0 - 26.0)
+
+
+def timed() -> list[Record]:
+    return [
+        made("full", train_seconds=200.0),
+        made("nuggets", select=(100.0, 1e15), train_seconds=20.0),
+        made("data_whisperer", select=(20.0, 1e15), train_seconds=10.0),
+    ]
+
+
+def test_times_by_hand() -> None:
+    numbers = [
+        number("data_whisperer", metric="str_with_tuning", value=0.2),
+        number("data_whisperer", metric="speedup", value=5.0),
+        number("data_whisperer", metric="total_seconds", value=40.0),
+        number("full", "100%", metric="total_seconds", value=100.0),
+    ]
+    made_table = table(timed())
+    str_, speedup, total = (cells(one) for one in compare(made_table, numbers))
+    whisperer = str_["data_whisperer", "10%"]
+    assert whisperer.ours is not None
+    assert whisperer.beside is not None
+    assert (whisperer.ours.value, whisperer.beside.value) == pytest.approx((30 / 200, 20 / 200))
+    assert whisperer.difference == pytest.approx(-0.05)
+    assert speedup["data_whisperer", "10%"].difference == pytest.approx(120 / 30 - 5)
+    assert ("nuggets", "10%") not in speedup
+    assert total["data_whisperer", "10%"].difference == pytest.approx(-10)
+    assert total["full", "100%"].difference == pytest.approx(100)
+    text = render(compare(made_table, numbers), made_table, "text")
+    assert "selection" in text
+    assert "~" not in text
+
+
+def test_an_estimated_str_is_marked() -> None:
+    numbers = [number("ifd", metric="str_with_tuning", value=0.2)]
+    made_table = table([made("ifd")])
+    text = render(compare(made_table, numbers), made_table, "text")
+    assert "~0.1" in text
+    assert "~: estimated" in text
+    quality = render(compare(made_table, [number("ifd")]), made_table, "text")
+    assert "~" not in quality
+
+
+def test_our_other_data_follow_without_a_papers_columns() -> None:
+    metrics: dict[str, tuple[float, float | None]] = {
+        "exact_match_strict": (0.5, 0.1),
+        "exact_match_flexible": (0.75, 0.1),
+    }
+    records = [made("random", dataset=name, metrics=metrics) for name in ("gsm8k", "gsm8k_paper")]
+    one = replace(number(metric="exact_match_strict", value=60.0), dataset="gsm8k_paper")
+    first, second = compare(table(records), [one])
+    assert (first.dataset, second.dataset) == ("gsm8k_paper", "gsm8k")
+    assert cells(second)["random", "10%"].paper is None
+    made_table = table(records)
+    parts = render([first, second], made_table, "md").split("**")
+    assert "10% flexible | 10% paper | 10% difference" in parts[2]
+    assert "| random | 50.00 ±10.00 | 75.00 | 60.00 | -10.00 |" in parts[2]
+    assert "paper |" not in parts[4]
+    assert "| random | 50.00 ±10.00 | 75.00 |" in parts[4]
+
+
+def test_formats() -> None:
+    made_table = table([made("data_whisperer")])
+    odd = "another configuration: n_d=5 & 60 %, x_y"
+    comparisons = compare(made_table, [number("data_whisperer", caveat=odd), number("ifd")])
+    whisperer, ifd = csv.DictReader(io.StringIO(render(comparisons, made_table, "csv")))
+    assert (whisperer["ours"], whisperer["paper"], whisperer["difference"]) == ("25.0", "30.0", "-5.0")
+    assert (whisperer["caveat"], ifd["ours"], ifd["difference"]) == (odd, "", "")
+    tex = render(comparisons, made_table, "latex")
+    assert r"(1) another configuration: n\_d=5 \& 60 \%, x\_y" in tex
+    assert r"data\_whisperer & 25.00 $\pm$1.25 & 30.00 (1) & -5.00 \\" in tex
+    assert not re.search(r"(?<!\\)[#_]|[^\x00-\x7f]", tex)
+    with pytest.raises(UserError, match="no table format"):
+        render(comparisons, made_table, "html")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_committed_file_reads_and_draws(name: str) -> None:
+    numbers = published(name)
+    assert len({(one.model, one.dataset, one.selector, one.budget, one.metric) for one in numbers}) == len(numbers)
+    nothing = table([])
+    tex = render(compare(nothing, numbers), nothing, "latex")
+    assert not re.search(r"(?<!\\)[#_]|[^\x00-\x7f]", tex)
+    assert tex.count("\\begin{tabular}") == tex.count("\\end{tabular}") > 0
+    for line in tex.splitlines():
+        assert line.count("{") == line.count("}") or line.startswith(("\\begin", "\\end"))
+    assert f"Ours: 0 of the {len(numbers):,} numbers" in render(compare(nothing, numbers), nothing, "text")
+
+
+def test_the_papers_row_of_mixed_settings_is_marked() -> None:
+    whisperer = [one for one in published("table2") if one.selector == "data_whisperer"]
+    assert len(whisperer) == 27
+    assert sum(one.caveat.startswith("another configuration") for one in whisperer) == 11
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Writes conf/published/mine.csv of the working folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf" / "published").mkdir(parents=True)
+
+    def write(text: str) -> None:
+        (tmp_path / "conf" / "published" / "mine.csv").write_text(text)
+
+    return write
+
+
+GOOD = "smollm2-135m,dialogsum,random,10%,rouge_l,30,Random,,here"
+
+
+def test_a_users_own_numbers(own: Callable[[str], None]) -> None:
+    own(f"{','.join(COLUMNS)}\n{GOOD}\n")
+    (found,) = published("mine")
+    assert (found.value, found.budget, found.source) == (30.0, "10%", "here")
+    assert published("absent") == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"model,value\n{GOOD}\n", r"mine\.csv:1: the columns must be model,dataset"),
+        (f"{','.join(COLUMNS)}\n{GOOD},x\n", r"mine\.csv:2: must have 9 fields"),
+        (f"{','.join(COLUMNS)}\n{GOOD}\na,b\n", r"mine\.csv:3: must have 9 fields"),
+        (f"{','.join(COLUMNS)}\n{GOOD.replace(',30,', ',thirty,')}\n", r"mine\.csv:2: value 'thirty' is no number"),
+        (f"{','.join(COLUMNS)}\n{GOOD.replace('10%', 'all')}\n", r"mine\.csv:2: budget=all: no number"),
+    ],
+)
+def test_a_broken_file_is_told_with_its_line(own: Callable[[str], None], text: str, told: str) -> None:
+    own(text)
+    with pytest.raises(UserError, match=told):
+        published("mine")
+
+
+def test_the_command_shows_what_is_missing_before_anything_ran(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert table_command(["table2", "--format", "md"]) == 0
+    text = capsys.readouterr().out
+    assert "**llama3-8b-instruct, gsm8k_paper: exact_match_strict, per cent**" in text
+    assert "Ours: 0 of the 198 numbers of the paper." in text
+    assert "missing" in text
+    assert not text.endswith("\n\n")
+    for view in ("--plain", "--leaderboard", "--agreement"):
+        with pytest.raises(UserError, match="no such folder of results"):
+            table_command(["table2", view])
