@@ -321,11 +321,23 @@ def selector_named(name: str, settings: Mapping[str, Any], key: str = "selector"
     if not isinstance(built, ScoreSelector | SetSelector):
         raise UserError(f"{key}={name}: {data['_target_']} is no selector: it must have score or choose, and all else")
     before, after = identity(default), identity(built)
-    changed = ", ".join(f"{field}={_short(after[field])}" for field in data if after.get(field) != before.get(field))
+    changed = ", ".join(_changed(before, after))
     return built, f"{name}({changed})" if changed else name
 
 
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """`field=value` for what differs, in the order of the fields; of components inside, what differs in them."""
+    for field, value in after.items():
+        old = before.get(field)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            yield from _changed(old, value, f"{prefix}{field}.")
+        elif value != old:
+            yield f"{prefix}{field}={_short(value)}"
+
+
 def _short(value: object) -> str:
+    if isinstance(value, Mapping):
+        return str(value["class"]).rpartition(".")[2]
     return str(value).replace(" ", "")
 
 

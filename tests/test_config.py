@@ -251,6 +251,11 @@ def test_the_papers_training_is_the_default() -> None:
     assert build("train", settings_of("train", "paper")) == LoraSFT()
 
 
+def test_a_label_names_what_differs_in_a_component_inside() -> None:
+    run = build_run(compose(["selector=facility_location_hybrid", "selector.prefilter.measure=mean_entropy"]))
+    assert run.selector_label == "facility_location_hybrid(prefilter.measure=mean_entropy)"
+
+
 def test_a_label_names_what_differs_from_the_file() -> None:
     assert selector_named("ifd", {"ratio": "ppl", "ifd_max": 1.0})[1] == "ifd(ratio=ppl)"
     assert selector_named("ifd", {"ifd_max": 1})[1] == "ifd"

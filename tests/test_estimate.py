@@ -1,0 +1,243 @@
+"""What a sweep will cost: against the same sweep really run, and the parts that the numbers are made of."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dwbench import estimate as estimating
+from dwbench.cli import main
+from dwbench.component import identity
+from dwbench.cost import Cost
+from dwbench.estimate import Amount, Estimate, estimate, extrapolated, measured, models_of, total
+from dwbench.models.spec import LM
+from dwbench.selectors.models import LoadedModels
+from dwbench.store import Artefact, Bench, Store
+from dwbench.sweep import Sweep, plan
+from dwbench.throughput import Given, Measured, Work, model_key, work_of
+
+SMALL = [
+    "dataset=embedded",
+    "dataset.pool_rows=16",
+    "dataset.target_rows=2",
+    "dataset.test_rows=4",
+    "train=small",
+    "budget=0.25",
+    "tracker=none",
+]
+
+Planning = Callable[..., Sweep]
+
+
+@pytest.fixture
+def tiny(tiny_lm: LM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Arguments of small runs in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    model = [f"model.source={tiny_lm.source}", "model.name=tiny", "model.dtype=float32", "model.max_length=512"]
+    return [*SMALL, *model]
+
+
+def estimated(arguments: list[str], models: LoadedModels, answer_tokens: int | None = None) -> list[Estimate]:
+    return estimate(plan(arguments, multirun=True), models, answer_tokens)
+
+
+def stages(store: Path, name: str) -> list[Artefact]:
+    keys = sorted(path.parent.name for path in (store / name).glob("*/manifest.json"))
+    return [Store(store).get(f"{name}/{key}") for key in keys]
+
+
+def cost_of(found: list[Artefact]) -> Cost:
+    return sum((stage.cost for stage in found), Cost())
+
+
+def tokens(cost: Cost) -> tuple[int, int, int]:
+    return cost.forward_tokens, cost.backward_tokens, cost.generated_tokens
+
+
+def test_as_the_sweep_then_costs(tiny: list[str], models: LoadedModels, tmp_path: Path) -> None:
+    arguments = [*tiny, "selector=full,low_ppl", "eval.generation_rows=0", "train.epochs=2", "-m"]
+    of_full, of_low = estimated(arguments[:-1], models)
+    assert main(["run", *arguments]) == 0
+    store = tmp_path / ".dwbench" / "store"
+    assert tokens(of_full.selection.cost) == (0, 0, 0)
+    selecting, evaluating = cost_of(stages(store, "represent")), stages(store, "evaluate")
+    assert tokens(of_low.selection.cost) == tokens(selecting)
+    assert of_low.selection.cost.flop == pytest.approx(selecting.flop)
+    full, low = sorted(stages(store, "train"), key=lambda stage: -stage.cost.forward_tokens)
+    assert tokens(of_full.tuning.cost) == tokens(full.cost)
+    assert of_full.tuning.cost.flop == pytest.approx(full.cost.flop)
+    assert of_low.tuning.cost.flop == pytest.approx(low.cost.flop, rel=0.3)  # 4 rows of the pool's mean length
+    adapter = (full.folder / "adapter" / "adapter_model.safetensors").stat().st_size
+    assert of_full.tuning.stored == pytest.approx(adapter, rel=0.25)  # without a header
+    for amount, stage in zip((of_full.evaluation, of_low.evaluation), evaluating, strict=True):
+        assert tokens(amount.cost) == tokens(stage.cost)
+    again = estimated(arguments[:-1], models)
+    assert all(tokens(total((one.selection, one.tuning, one.evaluation)).cost) == (0, 0, 0) for one in again)
+
+
+def test_what_runs_share_is_charged_once(tiny: list[str], models: LoadedModels) -> None:
+    two, four = estimated([*tiny, "selector=low_ppl", "budget=2,4"], models)
+    assert two.selection.cost.forward_tokens > 0
+    assert four.selection == Amount()
+    assert four.tuning.cost.flop == pytest.approx(2 * two.tuning.cost.flop)
+    assert four.evaluation.cost == two.evaluation.cost
+    untuned, again = estimated([*tiny, "selector=zero_shot", "budget=2,4"], models)
+    assert untuned.evaluation.cost.forward_tokens > 0
+    assert again.evaluation == Amount()
+
+
+def test_answers_of_a_given_length(tiny: list[str], models: LoadedModels) -> None:
+    arguments = [*tiny, "selector=zero_shot", "eval.nll_rows=0", "eval.generation_rows=4"]
+    (short,), (longer,) = (estimated(arguments, models, n) for n in (2, 9))
+    assert short.evaluation.cost.generated_tokens == 8
+    assert longer.evaluation.cost.generated_tokens == 36
+    assert longer.evaluation.cost.forward_tokens - short.evaluation.cost.forward_tokens == 4 * 7
+    (capped,) = estimated([*arguments, "dataset.task.max_new_tokens=3"], models, 9)
+    assert capped.evaluation.cost.generated_tokens == 12
+
+
+def test_a_large_pool_by_parts_of_it(tiny: list[str], models: LoadedModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = [*tiny, "dataset.pool_rows=60", "selector=low_ppl,data_whisperer,miwv", "select_only=true"]
+    arguments += ["selector_settings.data_whisperer.n_d=3", "selector_settings.data_whisperer.n_q=2"]
+    whole = estimated(arguments, models)
+    assert not any(one.drawn for one in whole)
+    monkeypatch.setattr(estimating, "WHOLE", 30)
+    monkeypatch.setattr(estimating, "PARTS", (15, 30))
+    for one, known in zip(estimated(arguments, models), whole, strict=True):
+        assert one.drawn
+        assert one.selection.work.keys() == known.selection.work.keys()
+        assert one.selection.cost.forward_calls == pytest.approx(known.selection.cost.forward_calls, rel=0.1)
+        assert one.selection.cost.flop == pytest.approx(known.selection.cost.flop, rel=0.15)
+        assert one.selection.stored == pytest.approx(known.selection.stored, rel=0.3)
+
+
+INFERENCE, TUNING, EVALUATION = (Work("m", kind) for kind in ("inference", "tuning", "evaluation"))
+
+
+def test_a_fixed_part_and_a_part_for_each_row() -> None:
+    def of(rows: int) -> Amount:
+        return Amount({INFERENCE: Cost(forward_tokens=100 + 7 * rows, flop=1e6 + 2e4 * rows)}, 500 + 8.0 * rows)
+
+    assert extrapolated(of(10), of(30), (10, 30), 1000) == of(1000)
+    fixed = Amount({TUNING: Cost(backward_tokens=5, flop=3.0)}, 4.0)
+    assert extrapolated(fixed, fixed, (10, 30), 1000) == fixed
+    # What only the larger part takes grows from nothing; nothing shrinks.
+    assert extrapolated(Amount(), fixed, (10, 30), 50).work[TUNING].flop == pytest.approx(6.0)
+    assert extrapolated(fixed, Amount({TUNING: Cost(flop=1.0)}), (10, 30), 50).work[TUNING].flop == 1.0
+
+
+def test_a_planted_speed_is_found() -> None:
+    def timed(work: Work, a: float, b: float, flop: float, generated: int = 0) -> tuple[Work, Cost]:
+        return work, Cost(seconds=a * flop + b * generated, flop=flop, generated_tokens=generated)
+
+    a, b = 2e-12, 0.05
+    found = Measured(
+        [
+            *(timed(INFERENCE, a, b, flop) for flop in (1e12, 3e12, 2e13)),
+            *(timed(TUNING, 2 * a, b, flop) for flop in (5e12, 6e12)),
+            *(timed(EVALUATION, a, b, flop, n) for flop, n in ((1e12, 100), (4e12, 30))),
+        ]
+    )
+    assert found.seconds(INFERENCE, Cost(flop=7e12)) == pytest.approx(14)
+    assert found.seconds(TUNING, Cost(flop=7e12)) == pytest.approx(28)
+    assert found.seconds(EVALUATION, Cost(flop=7e12, generated_tokens=1000)) == pytest.approx(64)
+    assert not found.guessed(TUNING, Cost(flop=1.0))
+    # What was not timed takes the nearest speed.
+    assert found.guessed(Work("other", "inference"), Cost(flop=1.0))
+    assert found.seconds(INFERENCE, Cost(flop=7e12, generated_tokens=1000)) == pytest.approx(64)
+    assert found.seconds(Work("m", "gradients"), Cost(flop=1e12)) == pytest.approx(2)
+    assert found.seconds(Work("other", "tuning"), Cost(flop=35e12)) == pytest.approx(48 + 44)
+    assert Measured([]).seconds(INFERENCE, Cost(flop=1.0)) is None
+    assert Measured(found.stages[:3]).seconds(INFERENCE, Cost(flop=1.0, generated_tokens=1)) is None
+
+
+def test_a_given_speed() -> None:
+    assert Given(tflops=2, decoded=None).seconds(INFERENCE, Cost(flop=6e12)) == pytest.approx(3)
+    spoken = Cost(flop=6e12, generated_tokens=100)
+    assert Given(tflops=2, decoded=50).seconds(INFERENCE, spoken) == pytest.approx(5)
+    assert Given(tflops=2, decoded=None).seconds(INFERENCE, spoken) is None
+
+
+def test_stages_are_known_by_their_model(tiny_lm: LM, tmp_path: Path) -> None:
+    worked = Cost(flop=1.0)
+    half = dataclasses.replace(tiny_lm, dtype="bfloat16")
+    longer = dataclasses.replace(tiny_lm, max_length=99)
+    key = {"representation": "x", "scorer": identity(tiny_lm)}
+    assert work_of("represent", key, worked, [tiny_lm]) == Work(model_key(tiny_lm), "inference")
+    assert work_of("represent", key, worked, [longer]) == Work(model_key(tiny_lm), "inference")
+    assert work_of("represent", key, worked, [half]) is None
+    assert work_of("represent", key, Cost(forward_tokens=1), [tiny_lm]) is None
+    alone = {"weights": [tiny_lm.weights_identity(), "float32"]}
+    backward = dataclasses.replace(worked, backward_tokens=1)
+    assert work_of("represent", alone, backward, [half, tiny_lm]) == Work(model_key(tiny_lm), "gradients")
+    assert work_of("train", {"model": half.training_identity()}, backward, [tiny_lm, half]) == Work(
+        model_key(half), "tuning"
+    )
+
+
+def test_only_this_hardware_is_asked(
+    tiny: list[str], tiny_lm: LM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(Store(tmp_path))
+    bench.stage("represent", {"scorer": identity(tiny_lm)}, lambda _: bench.meter.count(flop=5.0))
+    models = models_of(plan([*tiny, "selector=low_ppl"], multirun=False))
+    ((work, cost),) = measured([bench.store], models).stages
+    assert work == Work(model_key(tiny_lm), "inference")
+    assert cost.flop == 5
+    monkeypatch.setattr(estimating, "environment", lambda: {"hardware": {"cores": 10_000}})
+    assert measured([bench.store], models).stages == []
+
+
+Check = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def check(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> Check:
+    def call(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main(["check", *arguments, *tiny])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_hours_by_a_given_speed(check: Check, tmp_path: Path) -> None:
+    speeds = ("--tflops", "1e-6", "--decode-tokens-per-second", "10")
+    code, out, err = check("--estimate", *speeds, "selector=random,low_ppl", "-m")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines[3:6]] == ["random", "low_ppl", "all"]
+    assert "?" not in "".join(lines[3:6])
+    assert list(tmp_path.rglob("manifest.json")) == []
+
+
+def test_without_a_speed(check: Check) -> None:
+    code, out, err = check("--estimate", "selector=low_ppl")
+    assert code == 2
+    assert "?" in out  # tokens and FLOP are told all the same
+    (line,) = err.splitlines()
+    assert "--tflops X" in line
+    code, _, err = check("--estimate", "--tflops", "1", "selector=low_ppl")
+    assert code == 2
+    assert "--decode-tokens-per-second Y" in err
+    silent = ("selector=low_ppl", "eval.generation_rows=0")
+    assert check("--estimate", "--tflops", "1", *silent)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--tflops", "1"], "--tflops: goes with --estimate"),
+        (["--estimate", "--decode-tokens-per-second", "1"], "goes with --tflops"),
+        (["--estimate", "--tflops", "0"], "must be above 0, not 0"),
+        (["--estimate", "--tflops", "fast"], "'fast'"),
+        (["--estimat"], ""),
+        (["--guess"], "--guess"),
+    ],
+)
+def test_options_that_say_nothing(arguments: list[str], words: str, check: Check) -> None:
+    code, out, err = check(*arguments)
+    assert (code, out) == (2, "")
+    (line,) = err.splitlines()
+    assert words in line
