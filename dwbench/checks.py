@@ -49,7 +49,7 @@ def _checks(planned: Planned, models: LoadedModels) -> dict[str, Callable[[], ob
     checks[key_of(["pool", model, identity(task), fingerprint(splits.pool)])] = lambda: check_pool(run, models, splits)
     if "scorer" in selector.needs:
         checks[key_of(["model", identity(run.scorer), run.scorer.device])] = lambda: check_model(run.scorer)
-    if {"scorer", "tokenizer"} & selector.needs:
+    if "scorer" in selector.needs:
         checks[key_of(["tokenizer", identity(run.scorer)])] = lambda: models.chat(run.scorer)
     if "embedder" in selector.needs or run.diversity:
         checks[key_of(["embedder", identity(run.embedder), run.embedder.device])] = lambda: check_encoder(run.embedder)

@@ -202,7 +202,7 @@ class _DryRuns:
                 np.savez(folder / "scores.npz", allow_pickle=False, values=values)
 
             bench.stage(stage, key, build)
-        if run.diversity:
+        if run.diversity and k:
             describing = Context(DESCRIBING, bench, material, models)
             describing.embed([full_text(row) for row in describing.pool])
         found = Amount()

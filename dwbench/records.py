@@ -59,6 +59,9 @@ REQUIRED = (
 # determines the result is also in the record's identities.
 NOT_CONTENT = ("environment", "environments_differ", "config", "command")
 
+# They describe what the other fields determine, and were not always written: what is published stays published.
+BESIDE = {"dataset": ("kinds",), "selection": ("kinds", "diversity"), "selector": ("tuned_by",)}
+
 PARTS = ("selection", "training", "evaluation")
 """The parts of a run, each with all stages that it used."""
 
@@ -159,7 +162,10 @@ class Record:
     @property
     def content_key(self) -> str:
         """A key of what the record says about the run: not of where and by which command it was made."""
-        return key_of(_content(self.data))
+        content = _content(self.data)
+        for part, fields in BESIDE.items():
+            content[part] = {name: value for name, value in content[part].items() if name not in fields}
+        return key_of({name: value for name, value in content.items() if name != "items"})
 
 
 def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

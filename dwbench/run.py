@@ -83,6 +83,7 @@ class Run:
         needs = self.selector.needs
         ordered = ("pool", "target") if "order" in needs else ()
         k = rows_to_choose(self, len(splits.pool))
+        trains = k > 0 and not self.select_only
         return key_of(
             {
                 "data": {split: fingerprint(getattr(splits, split), split in ordered) for split in SPLITS},
@@ -95,7 +96,7 @@ class Run:
                 "rows": k,
                 "seed": self.seed,
                 "split_seed": self.split_seed,
-                "train": [TRAIN_VERSION, identity(self.train)] if k and not self.select_only else None,
+                "train": [TRAIN_VERSION, identity(self.train)] if trains or "training" in needs else None,
                 "evaluation": None if self.select_only else [EVALUATE_VERSION, identity(self.evaluation)],
             }
         )
@@ -337,6 +338,7 @@ def _record(
             "version": run.selector.version,
             "identity": identity(run.selector),
             "needs": sorted(run.selector.needs),
+            "tuned_by": identity(run.train) if "training" in run.selector.needs else None,
         },
         "budget": {"asked": run.budget.asked, "rows": len(selection.chosen), "pool": len(splits.pool)},
         "seed": run.seed,

@@ -13,6 +13,7 @@ everything it used, each key once, whether it was computed now or found.
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -53,11 +54,15 @@ class Artefact:
             return {key: file[key] for key in file.files}
 
 
+NUMBERS = re.compile(r"\[\n([-+\w.,\s]+)\](?=,?\n)")
+"""A list of numbers (or of true, false, null) as `json` indents it: one a line."""
+
+
 def write_json(path: Path, data: object) -> None:
     """Write `data` to `path` by a temporary file and a rename: readers see the old or the new text, never half."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_whole(path, text.encode())
+    write_whole(path, NUMBERS.sub(lambda found: "[" + " ".join(found[1].split()) + "]", text).encode())
 
 
 def file_sha256(path: Path) -> str:

@@ -114,8 +114,9 @@ def _planned(overrides: Sequence[str], splits: dict[str, Splits]) -> Planned:
     where = f"{job.config['dataset']} {job.config.get('plant')} {run.split_seed}"
     if where not in splits:
         splits[where] = run.load()
-    run.train.check_steps(rows_to_choose(run, len(splits[where].pool)))
-    if run.evaluation.tasks:
+    if not run.select_only:
+        run.train.check_steps(rows_to_choose(run, len(splits[where].pool)))
+    if run.evaluation.tasks and not run.select_only:
         from dwbench.evaluation.others import check_tasks  # lm-eval's index of tasks takes seconds to read
 
         check_tasks(run.evaluation.tasks)

@@ -346,3 +346,38 @@ def test_a_test_prompt_longer_than_the_model_takes_stops_everything_before_it_st
     assert "test row" in told.err or "no room" in told.err or "its prompt has" in told.err
     assert not here.results.exists()
     assert not here.stored()
+
+
+def test_noise_is_planted_and_only_selected_from(
+    place: Callable[[], Place], capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = place()
+    noise = ("plant=noise", "plant.truncated=0.1", "plant.empty=0.1", "plant.copy=0.1", "plant.near_copy=0.1")
+    command = (*noise, "select_only=true", "diversity=true", "dataset.pool_rows=20", "budget=4")
+    told = here.run(*command, "selector=random,low_ppl", "-m")
+    assert told.code == 0, told.err
+    records = here.records()
+    assert set(records) == {("random", 4), ("low_ppl", 4)}
+    for record in records.values():
+        kinds = record.data["dataset"]["kinds"]
+        assert kinds == {"clean": 8, "copy": 2, "empty": 2, "near_copy": 2, "truncated": 2, "wrong_response": 4}
+        assert sum(record.data["selection"]["kinds"].values()) == 4
+        assert record.data["selection"]["diversity"]["pairwise_distance_mean"] > 0
+        assert (record.training, record.metrics, record.data["artefacts"]["evaluation"]) == (None, {}, None)
+        assert record.data["cost"]["training"]["total"]["seconds"] == 0
+    assert not list(here.store.glob("train/*"))
+    assert not list(here.store.glob("evaluate/*"))
+    for view, word in (
+        ("--kinds", "wrong_response"),
+        ("--diversity", "Vendi"),
+        ("--agreement", "overlap"),
+        ("", "low_ppl"),
+    ):
+        assert main(["table", "--results", str(here.results), *filter(None, [view])]) == 0
+        assert word in capsys.readouterr().out
+    assert main(["check", *here.arguments, *command, "selector=low_ppl"]) == 0
+    checked = capsys.readouterr().out
+    assert "score: stored" in checked
+    assert "train" not in checked
+    assert here.run(*command[:5], *command[6:], "selector=random").code == 0  # now with tuning: another run
+    assert len(load_records(here.results)) == 3

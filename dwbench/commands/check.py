@@ -111,10 +111,12 @@ def _stages(planned: Planned, models: LoadedModels) -> list[tuple[str, str]]:
         stage, key = selection_stage(run.selector, context, k, allowed)
         scored = bench.store.find(stage, key_of(key))
         stages.append((stage, _state(scored)))
+        if run.select_only:
+            return stages
         if scored is None:
             return [*stages, ("train", "depends on what is chosen"), ("evaluate", "depends on what is chosen")]
     trained = None
-    if k:
+    if k and not run.select_only:
         chosen = select(bench, models, run.selector, material, k, prepared.untrainable).chosen
         uids = [row.uid for row in chosen if row.uid in prepared.pairs]
         identity = train_identity(run.model, run.train, run.dataset.task, uids, run.seed)

@@ -27,6 +27,8 @@ One run, or with -m a sweep over keys with several values (selector=random,ifd).
   selector_settings.NAME.KEY=value   settings of one selector in a sweep over several
   budget=0.05  budget=5%  budget=50  share of the pool, or rows
   scorer_model=NAME                  select with another model than the one that is tuned
+  select_only=true diversity=true    no tuning and no evaluation; how diverse the chosen rows are
+  plant=noise plant.empty=0.1        noise of known kinds in the pool
   train=small eval=small launch=joblib seed=0,1,2 tracker=none results_dir=DIR store_dir=DIR
 
 `dwbench list` says what there is. Exit code: 0 done, 1 a run failed, 2 bad input, 130 interrupted.

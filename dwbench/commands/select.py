@@ -107,7 +107,7 @@ def _select(arguments: Sequence[str]) -> int:
     k = budget.rows(len(splits.pool)) if selector.fixed_share is None else len(splits.pool)
     bench, models = Bench(Store(store), progress()), LoadedModels()
     untrainable: dict[str, str] = {}
-    if given.model is not None or {"scorer", "tokenizer"} & selector.needs:
+    if given.model is not None or {"scorer", "model", "tokenizer"} & selector.needs:
         if given.model is None:
             say(f"scorer: {EMBEDDED} (name another with --model)")
         check_model(model)

@@ -9,7 +9,7 @@ import numpy as np
 from dwbench.component import canonical_json
 from dwbench.records import Record
 from dwbench.report.formats import MISSING, Column, markdown_grid, text_grid
-from dwbench.report.labels import label, told_apart
+from dwbench.report.labels import label, selection_identity, told_apart
 from dwbench.report.str_ratio import CHOOSES_NOTHING
 
 
@@ -65,20 +65,11 @@ def _group_identity(record: Record) -> dict[str, Any]:
 
 def _each_selection_once(group: Sequence[Record]) -> list[Record]:
     # By what came out too: what was computed in two environments may differ.
-    by_selection = {canonical_json([_selection_identity(record), record.data["selection"]]): record for record in group}
+    by_selection: dict[str, Record] = {}
+    for record in group:
+        came_out = record.data["selection"]
+        by_selection[canonical_json([selection_identity(record), came_out["ids"], came_out["places"]])] = record
     return list(by_selection.values())
-
-
-def _selection_identity(record: Record) -> dict[str, Any]:
-    data, training = record.data, record.training
-    tunes = "training" in data["selector"]["needs"]
-    return {
-        "selector": {"version": data["selector"]["version"], **data["selector"]["identity"]},
-        "scorer": data["scorer"],
-        "embedder": data["embedder"],
-        "dataset": {"target": data["dataset"]["fingerprints"].get("target"), "task": data["dataset"]["task"]},
-        "training": training["identity"] if training is not None and tunes else None,
-    }
 
 
 def _title(record: Record) -> str:
@@ -96,7 +87,7 @@ def _agreement(title: str, records: Sequence[Record]) -> Agreement:
     chosen = [set(record.data["selection"]["ids"]) for record in records]
     labels = told_apart(
         [label(record) for record in records],
-        [_selection_identity(record) for record in records],
+        [selection_identity(record) for record in records],
         [record.run for record in records],
     )
     return Agreement(

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from dwbench.component import canonical_json
 from dwbench.records import Record
 from dwbench.report.formats import MISSING, Column, markdown_grid, text_grid
-from dwbench.report.labels import label, told_apart
+from dwbench.report.labels import label, selection_identity, told_apart
 
 HEADINGS = {
     "novelsum": "NovelSum",
@@ -64,21 +64,17 @@ def diversities(records: Sequence[Record]) -> list[Diversity]:
 def _of_pool(records: Sequence[Record]) -> Diversity:
     methods: dict[str, list[Record]] = {}
     for record in records:
-        methods.setdefault(canonical_json(_method(record)), []).append(record)
+        methods.setdefault(canonical_json(selection_identity(record)), []).append(record)
     firsts = [group[0] for group in methods.values()]
-    labels = told_apart([label(one) for one in firsts], [_method(one) for one in firsts], [one.run for one in firsts])
+    labels = told_apart(
+        [label(one) for one in firsts], [selection_identity(one) for one in firsts], [one.run for one in firsts]
+    )
     rows = []
     for name, group in zip(labels, methods.values(), strict=True):
         for size in sorted({record.rows for record in group}):
             rows.append(_row(name, [record for record in group if record.rows == size]))
     first = firsts[0]
     return Diversity(f"{first.dataset}, {first.model}: chosen of {first.data['budget']['pool']} rows", tuple(rows))
-
-
-def _method(record: Record) -> dict[str, Any]:
-    data = record.data
-    selector = {"version": data["selector"]["version"], **data["selector"]["identity"]}
-    return {"selector": selector, "scorer": data["scorer"], "embedder": data["embedder"]}
 
 
 def _row(name: str, records: Sequence[Record]) -> Row:

@@ -7,7 +7,7 @@ from typing import Literal
 from dwbench.component import canonical_json
 from dwbench.records import Record
 from dwbench.report.formats import Column, markdown_grid, text_grid
-from dwbench.report.labels import label, told_apart
+from dwbench.report.labels import label, selection_identity, told_apart
 from dwbench.report.str_ratio import CHOOSES_NOTHING
 
 CONFIDENCE = 0.95
@@ -34,7 +34,7 @@ class Audit:
     Attributes:
         title: data set, tuned model, rows and pool.
         pool: share of each kind in the pool.
-        selectors: for each label the shares of the kinds among what it chose, over all its seeds.
+        selectors: for each label the shares of the kinds among what it chose, over all its different choices.
     """
 
     title: str
@@ -66,16 +66,17 @@ def _audit(records: Sequence[Record]) -> Audit:
     pool = sum(planted.values())
     by_method: dict[str, list[Record]] = {}
     for record in records:
-        method = [record.data["selector"]["version"], record.data["selector"]["identity"], record.data["scorer"]]
-        by_method.setdefault(canonical_json(method), []).append(record)
+        by_method.setdefault(canonical_json(selection_identity(record)), []).append(record)
     firsts = [group[0] for group in by_method.values()]
     labels = told_apart(
         [label(record) for record in firsts],
-        [{"selector": record.data["selector"], "scorer": record.data["scorer"]} for record in firsts],
+        [selection_identity(record) for record in firsts],
         [record.run for record in firsts],
     )
     selectors = {}
-    for name, group in zip(labels, by_method.values(), strict=True):
+    for name, same in zip(labels, by_method.values(), strict=True):
+        # A choice that several seeds or runs share is one choice.
+        group = list({canonical_json(sorted(record.data["selection"]["ids"])): record for record in same}.values())
         chosen = sum(record.rows for record in group)
         counts = {kind: sum(one.data["selection"]["kinds"].get(kind, 0) for one in group) for kind in planted}
         selectors[name] = {kind: share(count, chosen) for kind, count in counts.items()}
@@ -95,7 +96,7 @@ def render(found: Sequence[Audit], form: Literal["text", "md"]) -> str:
         columns = [Column("selector", ("(the pool)", *audit.selectors))]
         for kind, in_pool in audit.pool.items():
             cells = [_cell(shares[kind]) for shares in audit.selectors.values()]
-            columns.append(Column(kind, (f"{in_pool:.0%}", *cells)))
+            columns.append(Column(kind, (f"{in_pool:.1%}", *cells)))
         parts += [f"{bold}{audit.title}: per cent of the chosen rows, with exact 95 % intervals{bold}", grid(columns)]
     return "\n\n".join(parts) + "\n"
 

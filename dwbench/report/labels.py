@@ -47,3 +47,15 @@ def _goes_with_a_name(field: str, every: Sequence[Mapping[str, Any]]) -> bool:
     model, dot, _ = field.partition(".identity.")
     pairs = {(str(one.get(f"{model}.name")), str(one.get(field))) for one in every}
     return bool(dot) and len(pairs) == len({name for name, _ in pairs})
+
+
+def selection_identity(record: Record) -> dict[str, Any]:
+    """What determines what a method chooses of a pool, beside the pool, the number of rows and the seed."""
+    data = record.data
+    return {
+        "selector": {"version": data["selector"]["version"], **data["selector"]["identity"]},
+        "scorer": data["scorer"],
+        "embedder": data["embedder"],
+        "dataset": {"target": data["dataset"]["fingerprints"].get("target"), "task": data["dataset"]["task"]},
+        "training": data["selector"].get("tuned_by"),
+    }

@@ -14,6 +14,7 @@ from dwbench.selectors import gradients
 from dwbench.selectors.clusters import pool_clusters
 from dwbench.selectors.context import ROWS_A_BLOCK, Context
 from dwbench.selectors.dynamic import ADAM_FORMS, Variant, less_scores
+from dwbench.selectors.dynamic import VERSION as REWARD_VERSION
 from dwbench.selectors.losses import NO_RESPONSE
 from dwbench.selectors.material import Need, Part
 
@@ -146,6 +147,7 @@ class ClusterUCB:
         uids = context.uids
         key: dict[str, Any] = {
             **gradients.features_key(checkpoint, projection, ADAM_FORMS[self.variant]),
+            "rewards": REWARD_VERSION,
             "variant": self.variant,
             "queues": key_of([[uids[row] for row in rows] for rows in queue]),
             "cold_start": self.cold_start,

@@ -133,7 +133,12 @@ def target_features(context: Context, checkpoint: Checkpoint, projection: Projec
 
     def build() -> dict[str, np.ndarray]:
         pairs = target_pairs(context)
-        return {"features": context.gradients(checkpoint).features(pairs, projection, what="gradients of the target")}
+        found = context.gradients(checkpoint).features(pairs, projection, what="gradients of the target")
+        unusable = int((~np.isfinite(found).all(axis=1)).sum())
+        if unusable or not found.any():
+            what = f"gradients of {unusable} of its rows are not finite" if unusable else "all of its gradients are 0"
+            raise UserError(f"target set: {what}: compute in float32 (model.dtype), or give other rows")
+        return {"features": found}
 
     key = features_key(checkpoint, projection, None)
     return context.represent("target_gradients", VERSION, key, ("target", "prompt", "scorer"), build)["features"]

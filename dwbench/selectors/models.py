@@ -52,6 +52,8 @@ class LoadedModels:
     def _plain(self, lm: LM) -> Any:
         key = canonical_json([identity(lm), lm.resolved_device()])
         if key not in self._models:
+            if self._adapted is not None:
+                self.release()  # else two language models stand in memory
             self._models[key] = load_model(lm)
         return self._models[key]
 

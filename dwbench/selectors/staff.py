@@ -39,7 +39,8 @@ class STAFF:
       efforts of each stratum. Strata of `verified` rows or fewer are not checked and share evenly: on a pool of a few
       hundred rows these are most.
 
-    What rounding leaves over is drawn from the rows that were not cut; their number is in the notes.
+    What the shares leave over (rounding, and 1 - V of the rows left at the last stratum where its V is below 1) is
+    drawn from the rows that were not cut; their number is in the notes.
 
     The published code also differs in what is not kept: it computes the target's efforts for the whole pool, and scales
     both models' from 0 to 1 by it, so that V explodes in the lowest strata; its effort is of the B of a new adapter

@@ -16,7 +16,8 @@ def planted(selector: str, seed: int, **counts: int) -> Record:
     record = made(selector, rows=10, seed=seed)
     data = dict(record.data)
     data["dataset"] = {**data["dataset"], "kinds": POOL}
-    data["selection"] = {**data["selection"], "kinds": counts}
+    ids = [f"{selector} {kind} {number}" for kind, count in counts.items() for number in range(count)]
+    data["selection"] = {**data["selection"], "kinds": counts, "ids": ids}
     return dataclasses.replace(record, data=data)
 
 
@@ -33,6 +34,7 @@ def test_seeds_are_taken_together_and_methods_apart() -> None:
             planted("random", 0, clean=8, wrong_response=2),
             planted("random", 1, clean=6, wrong_response=3, copy=1),
             planted("high_ppl", 0, wrong_response=10),
+            planted("high_ppl", 1, wrong_response=10),  # the same choice once more tells nothing new
             made("ifd"),  # of a pool without planted noise
         ]
     )
