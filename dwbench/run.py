@@ -14,6 +14,7 @@ from dwbench.component import identity, key_of
 from dwbench.cost import Cost
 from dwbench.data.base import SPLITS, Dataset, Example, Splits, fingerprint
 from dwbench.data.planted import Plant
+from dwbench.describe import VERSION as DESCRIBE_VERSION
 from dwbench.describe import describe
 from dwbench.errors import UserError
 from dwbench.evaluation.harness import Evaluation, evaluate, item_scores
@@ -24,7 +25,7 @@ from dwbench.models.loading import load_config
 from dwbench.models.spec import LM
 from dwbench.records import differing
 from dwbench.rules.ranking import Ranking, Scores, places, rank
-from dwbench.selectors.base import Selector, compute_scores, selection_stage
+from dwbench.selectors.base import Selector, compute_scores, selection_stage, versions
 from dwbench.selectors.context import Context
 from dwbench.selectors.material import Material, pool_order
 from dwbench.selectors.models import LoadedModels
@@ -91,7 +92,7 @@ class Run:
                 "model": identity(self.model),
                 "scorer": identity(self.scorer) if "scorer" in needs else None,
                 "embedder": identity(self.embedder) if "embedder" in needs else None,
-                "selector": [self.selector.version, identity(self.selector)],
+                "selector": [*versions(self.selector), identity(self.selector)],
                 **({"ids": key_of(sorted((row.uid, row.id) for row in splits.pool))} if "ids" in needs else {}),
                 "rows": k,
                 "seed": self.seed,
@@ -351,6 +352,7 @@ def _record(
             "tokens": sum(pair.length for pair in chosen),
             "response_tokens": sum(len(pair.response) for pair in chosen),
             "diversity": dict(diversity),
+            "described_by": {"version": DESCRIBE_VERSION, **_named(run.embedder)} if diversity else None,
             "notes": selection.scores.notes,
             "places": _places(selection) if run.selector.fixed_share is None else None,
         },

@@ -1,5 +1,8 @@
 """Noise planted into a pool, of known kinds, to see what selectors make of it."""
 
+import math
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -24,7 +27,7 @@ class Plant:
         wrong_response: rows with the response of another one of them.
         copy: exact copies of clean rows.
         near_copy: clean rows again, with one word of the input twice in a row.
-        truncated: rows whose response ends after its first eighth, or its first word.
+        truncated: rows whose response ends after its first eighth, or its first word; of one word the first half.
         empty: rows whose response is a full stop.
     """
 
@@ -60,7 +63,7 @@ class Plant:
         order = [int(position) for position in np.argsort(draw([row.uid for row in pool], seed, "plant"))]
         taken: dict[str, list[int]] = {}
         for kind, share in self._shares().items():
-            count = int(share * len(pool))
+            count = math.floor(round(share * len(pool), 9))
             if share and count < (2 if kind == "wrong_response" else 1):
                 raise UserError(f"plant.{kind}={share}: makes {count} of {len(pool)} rows: take a larger pool")
             taken[kind], order = order[:count], order[count:]
@@ -95,13 +98,18 @@ def _answered(row: Example, response: str, kind: str) -> RawRow:
 
 def _exchanged(responses: Sequence[str]) -> list[str]:
     """The responses, each at the place of one that reads differently."""
-    for shift in range(1, len(responses)):
-        moved = [*responses[shift:], *responses[:shift]]
-        if all(one != other for one, other in zip(moved, responses, strict=True)):
-            return moved
     if not responses:
         return []
-    raise UserError("plant.wrong_response: too many rows have the same response to exchange them: lower it")
+    most = max(Counter(responses).values())
+    if 2 * most > len(responses):
+        raise UserError("plant.wrong_response: too many rows have the same response to exchange them: lower it")
+    # Equal ones side by side, and each then as far on as the longest of these runs.
+    first = {response: place for place, response in reversed(list(enumerate(responses)))}
+    order = sorted(range(len(responses)), key=lambda place: (first[responses[place]], place))
+    moved = list(responses)
+    for position, place in enumerate(order):
+        moved[place] = responses[order[(position + most) % len(order)]]
+    return moved
 
 
 def _first_eighth(response: str) -> str:
@@ -111,6 +119,8 @@ def _first_eighth(response: str) -> str:
 
 def _doubled(text: str, seed: int) -> str:
     """The text with one of its words twice in a row."""
-    words = text.split(" ")
-    place = seed % len(words)
-    return " ".join([*words[: place + 1], *words[place:]])
+    words = list(re.finditer(r"\S+", text))
+    if not words:
+        return f"{text}."
+    word = words[seed % len(words)]
+    return f"{text[: word.end()]} {text[word.start() :]}"

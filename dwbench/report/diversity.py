@@ -52,12 +52,15 @@ class Diversity:
 
 
 def diversities(records: Sequence[Record]) -> list[Diversity]:
-    """One for each pool and tuned model under which records tell of diversity."""
+    """One for each pool, tuned model and encoder under which records tell of diversity."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         if record.data["selection"].get("diversity"):
             pool = record.data["dataset"]["fingerprints"]["pool"]
-            groups.setdefault(canonical_json([record.dataset, pool, record.tuned_model]), []).append(record)
+            described_by = record.data["selection"]["described_by"]
+            groups.setdefault(canonical_json([record.dataset, pool, record.tuned_model, described_by]), []).append(
+                record
+            )
     return [_of_pool(group) for _, group in sorted(groups.items())]
 
 
@@ -74,7 +77,9 @@ def _of_pool(records: Sequence[Record]) -> Diversity:
         for size in sorted({record.rows for record in group}):
             rows.append(_row(name, [record for record in group if record.rows == size]))
     first = firsts[0]
-    return Diversity(f"{first.dataset}, {first.model}: chosen of {first.data['budget']['pool']} rows", tuple(rows))
+    encoder = first.data["selection"]["described_by"]["name"]
+    pool = first.data["budget"]["pool"]
+    return Diversity(f"{first.dataset}, {first.model}: chosen of {pool} rows, described by {encoder}", tuple(rows))
 
 
 def _row(name: str, records: Sequence[Record]) -> Row:

@@ -1,7 +1,7 @@
 """Selectors in order of quality, and what of that order is more than chance; from the scores by test row in records."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -109,14 +109,8 @@ class _Contender:
 
     def by_seed(self, metric: str) -> dict[int, np.ndarray]:
         """Scores by test row, [rows], of each seed."""
-        found = {record.seed: _items(record).get(metric) for record in self.records}
+        found = {record.seed: record.items.get(metric) for record in self.records}
         return {seed: np.array(scores, dtype=np.float64) for seed, scores in found.items() if scores}
-
-
-def _items(record: Record) -> dict[str, list[float]]:
-    """Scores by test row, by metric; records of old have none."""
-    items: dict[str, list[float]] = record.data.get("items", {})
-    return items
 
 
 def leaderboards(records: Sequence[Record], *, allow_mixed: bool = False) -> list[Leaderboard]:
@@ -130,7 +124,7 @@ def leaderboards(records: Sequence[Record], *, allow_mixed: bool = False) -> lis
         contenders = [
             _Contender(row.label, told)
             for row in section.rows
-            if (told := tuple(by_run[run] for run in row.runs if _items(by_run[run])))
+            if (told := tuple(by_run[run] for run in row.runs if by_run[run].items))
         ]
         boards += _boards(section, contenders)
     if not boards:
@@ -157,7 +151,7 @@ def _boards(section: Section, contenders: Sequence[_Contender]) -> list[Leaderbo
     for title, group in zip(titles, ordered, strict=True):
         alike = [one for one in contenders if one.bound and one.evaluation == group[0].evaluation]
         bounds = [one for one in alike if one.first.training is None or one.training == group[0].training]
-        metrics = dict.fromkeys(name for one in group for name in _items(one.first) if arrow(name))
+        metrics = dict.fromkeys(name for one in group for name in one.first.items if arrow(name))
         boards += [_board(section, title, group, bounds, metric) for metric in metrics]
     return boards
 
@@ -170,14 +164,16 @@ def _board(
     ends = {one.label: found for one in bounds if (found := one.by_seed(metric))}
     n = len(next(iter(next(iter(scores.values())).values())))
     resampling = Resampling.of(n)
-    against = _against_random(scores, sign, resampling)
+    # Not by its label: that tells trainings apart where a section has several.
+    baseline = next((one.label for one in group if one.first.selector == BASELINE), None)
+    against = _against_random(scores, baseline, sign, resampling)
     entries = [
         Entry(
             label=name,
             seeds=len(by_seed),
             score=resampling.interval(np.stack(list(by_seed.values()))),
             against=against.get(name),
-            verdict="bound" if name in ends else _verdict(name, scores, against.get(name), sign),
+            verdict="bound" if name in ends else _verdict(name, baseline, against.get(name), sign),
         )
         for name, by_seed in {**scores, **ends}.items()
     ]
@@ -194,13 +190,15 @@ def _board(
     )
 
 
-def _against_random(scores: dict[str, dict[int, np.ndarray]], sign: int, resampling: Resampling) -> dict[str, Against]:
-    """Each selector that shares a seed with `random` against it, over the seeds that both have."""
-    baseline = scores.get(BASELINE, {})
+def _against_random(
+    scores: dict[str, dict[int, np.ndarray]], random: str | None, sign: int, resampling: Resampling
+) -> dict[str, Against]:
+    """Each selector that shares a seed with the one labelled `random` against it, over the seeds that both have."""
+    baseline = scores.get(random, {}) if random else {}
     paired: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for name, by_seed in scores.items():
         common = sorted(by_seed.keys() & baseline.keys())
-        if common and name != BASELINE:
+        if common and name != random:
             paired[name] = np.stack([by_seed[seed] for seed in common]), np.stack([baseline[seed] for seed in common])
     p_values = holm([resampling.p_value((mine - other).mean(axis=0)) for mine, other in paired.values()])
     return {
@@ -214,11 +212,11 @@ def _against_random(scores: dict[str, dict[int, np.ndarray]], sign: int, resampl
     }
 
 
-def _verdict(name: str, scores: Iterable[str], against: Against | None, sign: int) -> Verdict:
-    if name == BASELINE:
+def _verdict(name: str, baseline: str | None, against: Against | None, sign: int) -> Verdict:
+    if name == baseline:
         return "baseline"
     if against is None:
-        return "no seed in common with random" if BASELINE in scores else "no run of random"
+        return "no seed in common with random" if baseline else "no run of random"
     # Two conditions: the test is of the rows under these very seeds, the interval of other seeds too.
     if against.p >= LEVEL or not against.difference.excludes_zero:
         return UNCLEAR

@@ -1,7 +1,6 @@
 """A paper's numbers with ours beside them and the difference. The numbers lie in `conf/published/EXPERIMENT.csv`."""
 
 import csv
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -175,8 +174,10 @@ def _ours(section: Section, label: str, budget: str, metric: str) -> Score | Non
 
 
 def _row(section: Section, label: str, budget: str) -> Row | None:
-    share = parse_budget(budget).share if budget else None
-    wanted = None if share is None else math.floor(round(share * section.pool, 9))
+    try:
+        wanted = parse_budget(budget).rows(section.pool) if budget else None
+    except UserError:
+        return None  # our pool is too small for such a budget
     return next((row for row in section.rows if (row.label, row.budget) == (label, wanted)), None)
 
 

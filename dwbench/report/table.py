@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dwbench.component import canonical_json
+from dwbench.data.planted import CLEAN
 from dwbench.errors import UserError
 from dwbench.records import PARTS, Record
 from dwbench.report.labels import label, told_apart
@@ -162,7 +163,9 @@ def _row_identity(record: Record) -> dict[str, Any]:
             "version": evaluation["version"],
             "split_seed": evaluation["split_seed"],
             **evaluation["identity"],
-        },
+        }
+        if _evaluated(record)
+        else None,
     }
 
 
@@ -173,10 +176,25 @@ def _budget(record: Record) -> int | None:
     return int(record.data["budget"]["pool"]) if record.selector == "full" else record.rows
 
 
+def _evaluated(record: Record) -> bool:
+    return record.data["artefacts"]["evaluation"] is not None
+
+
+def _called(record: Record) -> str:
+    """The row's name; a run that ended with the selection must not pass for one that was tuned and evaluated."""
+    return label(record) if _evaluated(record) else f"{label(record)} (chosen only)"
+
+
+def _dataset(record: Record) -> str:
+    """The data set's name; noise in its pool makes it another one."""
+    planted = set(record.data["dataset"].get("kinds") or ()) - {CLEAN}
+    return f"{record.dataset} with planted noise" if planted else record.dataset
+
+
 def _title(record: Record) -> str:
     rows = record.data["dataset"]["rows"]
     told = ", ".join(f"{name} {rows[name]:,}" for name in ("pool", "target", "test") if name in rows)
-    return f"{record.dataset} ({told}), {record.model}"
+    return f"{_dataset(record)} ({told}), {record.model}"
 
 
 def _section(records: Sequence[Record], title: str, ratio_of: Mapping[str, _Ratios]) -> Section:
@@ -188,14 +206,14 @@ def _section(records: Sequence[Record], title: str, ratio_of: Mapping[str, _Rati
     firsts = [group[0] for group in apart]
     # Told apart within one budget: the budget has a column of its own.
     named = told_apart(
-        [f"{_budget(record)} {label(record)}" for record in firsts],
+        [f"{_budget(record)} {_called(record)}" for record in firsts],
         [_row_identity(record) for record in firsts],
         [record.run for record in firsts],
     )
     labels = [name.split(" ", 1)[1] for name in named]
     first = records[0]
     return Section(
-        dataset=first.dataset,
+        dataset=_dataset(first),
         model=first.model,
         title=title,
         pool=int(first.data["budget"]["pool"]),
@@ -210,7 +228,7 @@ def _place(record: Record) -> tuple[int, int, bool, str]:
 
 
 def _evaluations(group: Iterable[Record]) -> list[Record]:
-    return list({record.data["artefacts"]["evaluation"]: record for record in group}.values())
+    return list({record.data["artefacts"]["evaluation"] or record.run: record for record in group}.values())
 
 
 def _repeats_apart(group: list[Record]) -> list[list[Record]]:

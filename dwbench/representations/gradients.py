@@ -203,6 +203,8 @@ class Gradients:
             for name, rows in self._collected(pairs[start : start + lot], layers, advance).items():
                 total = total + feature(name, torch.from_numpy(rows).to(self._model.device))
             found[start : start + lot] = total.cpu().numpy()
+            projected = sum(pair is not None for pair in pairs[start : start + lot])
+            self._bench.meter.count(flop=2.0 * layers.size * width * projected)
         return found
 
     def _batches(self, pairs: Sequence[Pair | None], token_budget: int) -> Iterator[tuple[list[int], list[Pair]]]:

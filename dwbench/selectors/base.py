@@ -69,11 +69,17 @@ class Checking(Protocol):
         ...
 
 
+def versions(selector: Selector) -> list[int]:
+    """The selector's version, and those of the selectors that it is made of."""
+    inner = [value for value in vars(selector).values() if isinstance(value, Selector)]
+    return [selector.version, *(version for one in inner for version in versions(one))]
+
+
 def score_identity(selector: Selector, context: Context) -> dict[str, Any]:
     """Plain data that determines a selector's scores: itself and what it declares that it needs."""
     needs = sorted(need for need in selector.needs if need != "responses")
     return {
-        "version": [SCORE_VERSION, selector.version],
+        "version": [SCORE_VERSION, *versions(selector)],
         "selector": identity(selector),
         **context.identity_of("pool", *needs),
     }

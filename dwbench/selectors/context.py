@@ -13,7 +13,7 @@ import numpy as np
 from dwbench import seeds
 from dwbench.component import identity, key_of
 from dwbench.data.base import Example, Task, Turn, fingerprint
-from dwbench.errors import UndeclaredNeedError
+from dwbench.errors import UndeclaredNeedError, UserError
 from dwbench.models.chat import Chat
 from dwbench.representations.gradients import Gradients
 from dwbench.representations.scorer import Scorer
@@ -170,7 +170,11 @@ class Context:
         def build() -> dict[str, np.ndarray]:
             with self._bench.apart("load"):
                 embedder = self._models.embedder(encoder, self._bench)
-            return {"vectors": embedder.embed(texts, what)}
+            vectors = embedder.embed(texts, what)
+            if not np.isfinite(vectors).all():
+                row = int(np.argmin(np.isfinite(vectors).all(axis=1)))
+                raise UserError(f"embedder {encoder.name}: gives no finite vector for the text {texts[row][:80]!r}")
+            return {"vectors": vectors}
 
         return self._represented(key, build)["vectors"]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -113,9 +114,9 @@ class MIG:
 
     @property
     def needs(self) -> frozenset[Need]:
-        needs: set[Need] = {"embedder"}
+        needs: set[Need] = {"embedder", "seed"}
         if self.tags == "clusters":
-            needs |= {"responses", "seed"}
+            needs.add("responses")
         if self.tags == "file":
             needs.add("ids")
         if self.tags == "model":
@@ -127,13 +128,15 @@ class MIG:
     def check(self, context: Context) -> None:
         """Raises UserError for a file that has no tags for any row of the pool."""
         if self.tags_file is not None:
-            file_tags(self.tags_file, read_tags(self.tags_file), context.ids)
+            file_tags(self.tags_file, self._tags, context.ids)
 
     def choose(self, context: Context, k: int, allowed: np.ndarray) -> Scores:
         n = context.n_rows
         labels = self._labels(context)
         quality = self._quality(context)
         may = np.flatnonzero(allowed & ~np.isnan(quality))
+        # Rows with the same labels tie, and of equal ones the first is taken: in the seed's order, not the content's.
+        may = may[np.argsort(context.draw("mig", "ties")[may])]
         edges = label_edges(labels.vectors, self.edge_threshold, self.edge_factor)
         spread = spread_labels([labels.of_rows[row] for row in may], quality[may], edges, self.divide)
         phi = power_phi() if self.phi == "power" else exponential_phi()
@@ -153,14 +156,20 @@ class MIG:
         }
         return scores(values, preference, tuple(np.where(np.isnan(quality), NO_QUALITY, "").tolist()), tier, notes)
 
+    @cached_property
+    def _tags(self) -> dict[str, Tags]:
+        """The file's tags by id, read once: what chose the rows must be what the key says."""
+        assert self.tags_file is not None
+        return read_tags(self.tags_file)
+
     def _tags_hash(self) -> str | None:
         if self.tags_file is None:
             return None
-        return key_of({id: list(tags) for id, tags in read_tags(self.tags_file).items()})[:12]
+        return key_of({id: list(tags) for id, tags in self._tags.items()})[:12]
 
     def _labels(self, context: Context) -> Labels:
         if self.tags_file is not None:
-            read = file_tags(self.tags_file, read_tags(self.tags_file), context.ids)
+            read = file_tags(self.tags_file, self._tags, context.ids)
             told: Notes = {"rows_not_in_tags_file": read.missing, "lines_of_other_rows": read.unused}
             return tag_labels(context, read.of_rows, told)
         if self.tags == "model":

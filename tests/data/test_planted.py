@@ -67,6 +67,12 @@ def test_what_is_planted_depends_on_content_and_seed_alone() -> None:
 def test_what_cannot_be_planted_is_said() -> None:
     with pytest.raises(UserError, match=r"plant\.copy=0\.05: makes 0 of 10 rows"):
         Plant(truncated=0.0, empty=0.0).into(splits(10), 0)
+    rows = [RawRow(str(i), f"q {i}", f"no {i}" if i % 3 else "Yes", "") for i in range(200)]
+    often = Splits(number_rows(rows), (), ())
+    by_id = {row.id: row.response for row in often.pool}
+    wrong = [row for row in Plant(wrong_response=0.1).into(often, 1).pool if row.kind == "wrong_response"]
+    assert len(wrong) == 20
+    assert all(row.response != by_id[row.id] for row in wrong)
     with pytest.raises(UserError, match=r"plant\.wrong_response: too many"):
         Plant().into(splits(100, "always the same answer"), 0)
     for shares in ({"copy": 0.5}, {"wrong_response": -0.1}, {"empty": 1.0}):

@@ -8,9 +8,10 @@ from dwbench.records import Record
 from dwbench.report.diversity import diversities, render
 
 
-def told(selector: str, seed: int, rows: int = 10, **numbers: float) -> Record:
+def told(selector: str, seed: int, rows: int = 10, encoder: str = "minilm", **numbers: float) -> Record:
     record = made(selector, rows=rows, seed=seed)
-    data = {**record.data, "selection": {**record.data["selection"], "diversity": numbers}}
+    told = {"diversity": numbers, "described_by": {"version": 1, "name": encoder, "identity": {}}}
+    data = {**record.data, "selection": {**record.data["selection"], **told}}
     return dataclasses.replace(record, data=data)
 
 
@@ -32,6 +33,12 @@ def test_seeds_are_averaged_and_what_is_unknown_is_shown_as_missing() -> None:
     assert "5.000" in text
     assert "80.0" not in text  # known for one of two seeds only
     assert "-" in text.splitlines()[-4]
+
+
+def test_what_two_encoders_describe_is_not_compared() -> None:
+    found = diversities([told("random", 0, vendi=4.0), told("random", 0, encoder="bge", vendi=8.0)])
+    assert sorted(row.numbers["vendi"] for one in found for row in one.rows) == [4.0, 8.0]
+    assert len({one.title for one in found}) == 2
 
 
 def test_without_diversity_there_is_no_table() -> None:

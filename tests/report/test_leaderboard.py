@@ -11,7 +11,7 @@ from made_records import made
 
 from dwbench.errors import UserError
 from dwbench.records import Record
-from dwbench.report.leaderboard import Entry, Leaderboard, leaderboards, render
+from dwbench.report.leaderboard import UNCLEAR, Entry, Leaderboard, leaderboards, render
 
 ROWS = 60
 NOISE = np.random.default_rng(0).normal(scale=0.1, size=ROWS)
@@ -109,6 +109,7 @@ def test_what_is_not_alike_is_not_compared() -> None:
     assert len(boards) == len(options)
     assert len({board.title for board in boards}) == len(boards)
     assert all(len(board.entries) == 2 for board in boards)
+    assert all({entry.verdict for entry in board.entries} == {"baseline", UNCLEAR} for board in boards)
     assert any("training.learning_rate=1e-05" in board.title for board in boards)
 
 

@@ -48,6 +48,12 @@ def test_ours_stands_beside_the_papers() -> None:
     assert found["random", "5%"].paper is None
 
 
+def test_a_budget_may_be_a_number_of_rows() -> None:
+    found = only(table([made("random", rows=50)]), number(budget="50"), number(budget="2000"))
+    assert found["random", "50"].difference == pytest.approx(-5.0)
+    assert found["random", "2000"].ours is None  # the pool has 1,000 rows
+
+
 def test_missing_cells_say_so() -> None:
     made_table = table([made("random")])
     text = render(compare(made_table, [number(), number("ifd")]), made_table, "text")

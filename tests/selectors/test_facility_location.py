@@ -13,6 +13,7 @@ from dwbench.contract import Trial, check_selector
 from dwbench.data.base import Splits
 from dwbench.models.encoder import Encoder
 from dwbench.models.spec import LM
+from dwbench.selectors.base import versions
 from dwbench.selectors.context import Context
 from dwbench.selectors.facility_location import FacilityLocation, most_preferred
 from dwbench.selectors.models import LoadedModels
@@ -158,3 +159,7 @@ def test_one_row(tiny_lm: LM, encoder: Encoder, models: LoadedModels) -> None:
         for similarity in ("cosine", "rbf"):
             selector = FacilityLocation(method=method, similarity=similarity)  # type: ignore[arg-type]
             assert Trial(selector, given, models).score(1).choose(1, 0) == ["0"]
+
+
+def test_a_prefilter_s_version_is_part_of_the_whole() -> None:
+    assert versions(FacilityLocation(prefilter=MARGIN)) == [FacilityLocation.version, Uncertainty.version]

@@ -121,13 +121,15 @@ def test_the_tags_are_in_the_key_and_the_path_is_not(tmp_path: Path) -> None:
     assert identity(one) == identity(other)
     assert str(tmp_path) not in json.dumps(identity(one))
     written(tmp_path / "other", {**TAGS, "5": ["library"]})
+    assert identity(one) == identity(other)  # what a run began with is what its record tells of
+    other = MIG(tags="file", tags_file=str(tmp_path / "other"))
     assert identity(one) != identity(other)
     assert identity(MIG()) != identity(MIG(tags="model"))
     _, label = selector_named("mig", {"tags": "file", "tags_file": other.tags_file})
     assert label == f"mig(tags=file, tags_file={identity(other)['tags_file']})"
     (tmp_path / "other").unlink()
     with pytest.raises(UserError, match="No such file"):
-        identity(other)
+        identity(MIG(tags="file", tags_file=str(tmp_path / "other")))
 
 
 def test_tags_for_other_rows_are_refused_beforehand(
