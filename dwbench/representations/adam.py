@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from dwbench.errors import UserError
 
@@ -53,27 +53,27 @@ def adam_direction(
 
 
 class Directions:
-    """`adam_direction` by parameter, on one device; moments are read when they are first asked for."""
+    """`adam_direction` by parameter, on the device of the gradients; moments are read when they are first asked for,
+    and kept."""
 
-    def __init__(self, adam: Adam, device: Any) -> None:
+    def __init__(self, adam: Adam) -> None:
         self._adam = adam
-        self._device = device
         self._moments: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def of(self, parameter: str, gradients: "torch.Tensor") -> "torch.Tensor":
         """Directions for gradients [samples, size] of the named parameter. Raises UserError where it has no moments."""
         if parameter not in self._moments:
-            self._moments[parameter] = self._read(parameter)
+            self._moments[parameter] = self._read(parameter, gradients.device)
         return adam_direction(gradients, *self._moments[parameter], self._adam.step, self._adam.form)
 
-    def _read(self, parameter: str) -> "tuple[torch.Tensor, torch.Tensor]":
+    def _read(self, parameter: str, device: "torch.device") -> "tuple[torch.Tensor, torch.Tensor]":
         from safetensors import SafetensorError, safe_open
 
         path = self._adam.moments
         try:
             with safe_open(path, framework="pt") as file:
                 first, second = (
-                    file.get_tensor(f"{parameter}.{moment}").float().flatten().to(self._device)
+                    file.get_tensor(f"{parameter}.{moment}").float().flatten().to(device)
                     for moment in ("exp_avg", "exp_avg_sq")
                 )
         except (SafetensorError, OSError) as error:

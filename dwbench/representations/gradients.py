@@ -10,21 +10,21 @@ import numpy as np
 from dwbench.models.chat import Chat, Pair
 from dwbench.models.flop import Shape
 from dwbench.progress import Advance
-from dwbench.representations.adam import Adam, Directions
+from dwbench.representations.adam import Directions
 from dwbench.representations.batches import batches
 from dwbench.representations.factors import Factors
 from dwbench.representations.head_gradients import head_norms
 from dwbench.representations.per_sample import Take, Wanted, backward, wanted
-from dwbench.representations.projection import Projection, Projector
+from dwbench.representations.projection import Projector
 from dwbench.store import Bench
 
 if TYPE_CHECKING:
     import torch
 
-GradientPart = Literal["lora", "last_v_lora_b", "last_v", "lm_head"]
+GradientPart = Literal["lora_all", "last_v_lora_b", "last_v", "lm_head"]
 """Which weights a norm is of:
 
-- `lora`: all adapters;
+- `lora_all`: all adapters;
 - `last_v_lora_b`: lora_B of the last layer's v_proj (STAFF's effort);
 - `last_v`: the weight of the last layer's v_proj itself, with an adapter beside it or without;
 - `lm_head`: the LM head, by way of the output only where embeddings are tied; takes no pass backward.
@@ -86,41 +86,40 @@ class Gradients:
     def features(
         self,
         pairs: Sequence[Pair | None],
-        projection: Projection,
-        adam: Adam | None = None,
+        projector: Projector,
+        directions: Directions | None = None,
         what: str = "gradient features",
     ) -> np.ndarray:
         """Projected gradients of the adapters, or Adam's directions for them, float32 [pairs, dim], not normalised.
 
-        Features are comparable where their projections are the same. Raises UserError where the model has no
-        adapters, or one of which there are no moments.
+        What is drawn and read for the projector and the directions stays with them, for the next rows. Raises UserError
+        where the model has no adapters, or one of which there are no moments.
         """
         with self._track(pairs, what) as advance:
-            return self.featuring(projection, adam)(pairs, advance)
+            return self.featuring(projector, directions)(pairs, advance)
 
-    def featuring(self, projection: Projection, adam: Adam | None = None) -> Featuring:
-        """A function that does the work of `features` for rows that come a few at a time: the projection is drawn and
-        the moments are read once. It takes pairs, and what is called with the number of rows done."""
-        layers = wanted(self._model, "lora")
-        projector = Projector(projection, self._model.device)
-        directions = None if adam is None else Directions(adam, self._model.device)
+    def featuring(self, projector: Projector, directions: Directions | None = None) -> Featuring:
+        """A function that does the work of `features` for rows that come a few at a time. It takes pairs, and what is
+        called with the number of rows done."""
+        layers = wanted(self._model, "lora_all")
+        dim = projector.projection.dim
 
         def feature(name: str, gradients: "torch.Tensor") -> "torch.Tensor":
             return projector.project(name, gradients if directions is None else directions.of(name, gradients))
 
         def features(pairs: Sequence[Pair | None], advance: Advance) -> np.ndarray:
-            if projection.kind == "sketch":
-                return self._summed(
-                    pairs, layers, projection.dim, lambda name, of: feature(name, of.gradients()), advance
-                )
-            return self._gathered(pairs, layers, projection.dim, feature, advance)
+            if projector.projection.kind == "sketch":
+                return self._summed(pairs, layers, dim, lambda name, of: feature(name, of.gradients()), advance)
+            rows = sum(pair is not None for pair in pairs)
+            self._bench.meter.count(flop=2.0 * layers.size * dim * rows)  # a sketch takes 1/dim of that
+            return self._gathered(pairs, layers, dim, feature, advance)
 
         return features
 
     def collect(self, pairs: Sequence[Pair | None], what: str = "gradients") -> dict[str, np.ndarray]:
         """Gradients of the adapters by the weight's name, flattened, float32 [pairs, size]."""
         with self._track(pairs, what) as advance:
-            return self._collected(pairs, wanted(self._model, "lora"), advance)
+            return self._collected(pairs, wanted(self._model, "lora_all"), advance)
 
     def products(
         self, pairs: Sequence[Pair | None], against: Mapping[str, np.ndarray], what: str = "gradient products"
@@ -132,7 +131,7 @@ class Gradients:
         """
         import torch
 
-        layers = wanted(self._model, "lora")
+        layers = wanted(self._model, "lora_all")
         if against.keys() != layers.layers.keys():
             raise ValueError(f"against: must hold the {len(layers.layers)} adapters of the model, not {len(against)}")
         given = {
@@ -203,8 +202,6 @@ class Gradients:
             for name, rows in self._collected(pairs[start : start + lot], layers, advance).items():
                 total = total + feature(name, torch.from_numpy(rows).to(self._model.device))
             found[start : start + lot] = total.cpu().numpy()
-            projected = sum(pair is not None for pair in pairs[start : start + lot])
-            self._bench.meter.count(flop=2.0 * layers.size * width * projected)
         return found
 
     def _batches(self, pairs: Sequence[Pair | None], token_budget: int) -> Iterator[tuple[list[int], list[Pair]]]:

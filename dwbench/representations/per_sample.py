@@ -19,7 +19,7 @@ from dwbench.representations.token_nll import right_padded
 if TYPE_CHECKING:
     import torch
 
-LayerPart = Literal["lora", "last_v_lora_b", "last_v"]
+LayerPart = Literal["lora_all", "last_v_lora_b", "last_v"]
 
 Take = Callable[[str, Factors], None]
 
@@ -49,7 +49,7 @@ def wanted(model: Any, part: LayerPart) -> Wanted:
     last = set(decoder.layers[-1].modules())
 
     def is_wanted(name: str, module: Any) -> bool:
-        if part == "lora":
+        if part == "lora_all":
             return ".lora_A." in name or ".lora_B." in name
         if module not in last:
             return False
@@ -67,6 +67,16 @@ def wanted(model: Any, part: LayerPart) -> Wanted:
     found = set(layers.values())
     holds = [not found.isdisjoint(layer.modules()) for layer in decoder.layers]
     return Wanted(layers, holds.index(True))
+
+
+def check_last_v(config: Any) -> None:
+    """Raise UserError where a model of this transformers configuration has no value projection of its own in its last
+    layer (some have one weight for queries, keys and values). Makes no weights."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        wanted(AutoModelForCausalLM.from_config(config), "last_v")  # type: ignore[no-untyped-call]
 
 
 def backward(model: Any, pairs: Sequence[Pair], of: Wanted, take: Take) -> None:

@@ -5,12 +5,12 @@ its own part, drawn by the seed and its name; the feature of a sample is the sum
 size of all parameters is ever made.
 """
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from dwbench import seeds
-from dwbench.component import component
+from dwbench.component import canonical_json, component, identity
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ SIGNS_AT_ONCE = 2**24
 class Projection:
     """Which projection to `dim` dimensions. Inner products of features are unbiased estimates of those of gradients.
 
-    Features can be compared only where their projections' identities (`dwbench.component.identity`) are equal.
+    Features can be compared only where their projections are the same one (`Projector.name`).
 
     Attributes:
         dim: dimensions of a feature; 8192 is LESS's. A cosine errs by about 1/sqrt(dim).
@@ -43,12 +43,17 @@ class Projection:
 
 
 class Projector:
-    """A projection on one device. Of a sketch the maps are kept: 5 bytes for each coordinate."""
+    """A projection at work, on the device of the gradients that it is given. Of a sketch the maps are drawn once and
+    kept: 5 bytes for each coordinate."""
 
-    def __init__(self, projection: Projection, device: Any) -> None:
+    def __init__(self, projection: Projection) -> None:
         self.projection = projection
-        self._device = device
         self._maps: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    @property
+    def name(self) -> str:
+        """Which projection it is, to be kept beside features."""
+        return canonical_json(identity(self.projection))
 
     def project(self, parameter: str, gradients: "torch.Tensor") -> "torch.Tensor":
         """The named parameter's share of the features, float32 [samples, dim], of its gradients [samples, size]."""
@@ -67,12 +72,12 @@ class Projector:
 
         samples, size = gradients.shape
         if parameter not in self._maps:
-            self._maps[parameter] = self._drawn(parameter, size)
+            self._maps[parameter] = self._drawn(parameter, size, gradients.device)
         places, signs = self._maps[parameter]
         padded = torch.nn.functional.pad(gradients, (0, len(places) - size))
         return (padded.index_select(1, places) * signs).view(samples, -1, self.projection.dim).sum(1)
 
-    def _drawn(self, parameter: str, size: int) -> "tuple[torch.Tensor, torch.Tensor]":
+    def _drawn(self, parameter: str, size: int, device: "torch.device") -> "tuple[torch.Tensor, torch.Tensor]":
         """For each block and place the coordinate that goes there, int32, and its sign, int8, [blocks x dim]."""
         import torch
 
@@ -82,16 +87,16 @@ class Projector:
         places = np.arange(blocks * dim, dtype=np.int32).reshape(blocks, dim)
         generator.permuted(places, axis=1, out=places)
         signs = generator.integers(0, 2, blocks * dim, dtype=np.int8) * np.int8(2) - np.int8(1)
-        return torch.from_numpy(places.ravel()).to(self._device), torch.from_numpy(signs).to(self._device)
+        return torch.from_numpy(places.ravel()).to(device), torch.from_numpy(signs).to(device)
 
     def _dense(self, parameter: str, gradients: "torch.Tensor") -> "torch.Tensor":
         import torch
 
         dim = self.projection.dim
-        found = torch.zeros((len(gradients), dim), dtype=torch.float32, device=self._device)
+        found = torch.zeros((len(gradients), dim), dtype=torch.float32, device=gradients.device)
         for number, part in enumerate(torch.split(gradients, max(1, SIGNS_AT_ONCE // dim), dim=1)):
             count = part.shape[1] * dim
             drawn = self._generator(parameter, number).bytes(-(-count // 8))
             bits = np.unpackbits(np.frombuffer(drawn, dtype=np.uint8), count=count).reshape(-1, dim)
-            found += part @ (torch.from_numpy(bits).to(self._device).float() * 2 - 1)
+            found += part @ (torch.from_numpy(bits).to(gradients.device).float() * 2 - 1)
         return found.div(dim**0.5)

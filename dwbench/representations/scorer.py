@@ -1,7 +1,7 @@
 """The scoring engine: a loaded model that gives response losses, answers and attention, and books what they cost."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from dwbench.representations.probes import Probe
 from dwbench.representations.token_nll import batch_token_nll, over_responses
 from dwbench.representations.uncertainty import Steps, given_steps, greedy_steps
 from dwbench.store import Bench
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 
 class ResponseNLL(NamedTuple):
@@ -167,17 +170,11 @@ class Scorer:
         wanted = list(tokens)
         # A pair has a response; nothing in front of it sees what it is.
         pairs = [Pair(tuple(prompt), (wanted[0],)) for prompt in prompts]
-        found = np.empty((len(pairs), len(wanted)), dtype=np.float64)
-        if pairs:
-            self._warm_up(pairs[0])
-        with self._bench.progress.track(what, len(pairs)) as advance:
-            for group in batches([pair.length for pair in pairs], self._token_budget):
-                members = [pairs[position] for position in group]
-                logits = over_responses(self._model, members, lambda whole, _: whole[:, wanted].T)
-                found[group] = np.stack([of_one[:, 0] for of_one in logits])
-                self._count_forward(members)
-                advance(len(group))
-        return found
+
+        def read(members: list[Pair]) -> list[np.ndarray]:
+            return over_responses(self._model, members, lambda whole, _: whole[:, wanted].T)
+
+        return np.array(self._over_pairs(pairs, read, what), dtype=np.float64).reshape(len(pairs), len(wanted))
 
     def answers(
         self,
@@ -214,43 +211,50 @@ class Scorer:
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int, what: str = "uncertainty of greedy answers"
     ) -> list[Steps]:
         """Uncertainty along the model's greedy answer to every prompt."""
-        found: dict[int, Steps] = {}
         if prompts:
             self._warm_up(Pair(tuple(prompts[0][:64]), (self.chat.end_of_turn,)))
-        with self._bench.progress.track(what, len(prompts)) as advance:
-            for group in self._to_generate(prompts, max_new_tokens):
-                members = [prompts[position] for position in group]
-                steps = greedy_steps(self._model, self.chat, members, max_new_tokens)
-                self._count_generation(members, [one.logp.size for one in steps])
-                found.update(zip(group, steps, strict=True))
-                advance(len(group))
-        return [found[position] for position in range(len(prompts))]
+
+        def read(members: list[Sequence[int]]) -> list[Steps]:
+            found = greedy_steps(self._model, self.chat, members, max_new_tokens)
+            self._count_generation(members, [steps.logp.size for steps in found])
+            return found
+
+        return self._over(prompts, self._to_generate(prompts, max_new_tokens), read, what)
 
     def response_uncertainty(self, pairs: Sequence[Pair], what: str = "uncertainty of responses") -> list[Steps]:
         """Uncertainty along every given response, by one forward pass."""
-        found: dict[int, Steps] = {}
-        if pairs:
-            self._warm_up(pairs[0])
-        with self._bench.progress.track(what, len(pairs)) as advance:
-            for group in batches([pair.length for pair in pairs], self._token_budget):
-                members = [pairs[position] for position in group]
-                found.update(zip(group, given_steps(self._model, self.chat, members), strict=True))
-                self._count_forward(members)
-                advance(len(group))
-        return [found[position] for position in range(len(pairs))]
+        return self._over_pairs(pairs, lambda members: given_steps(self._model, self.chat, members), what)
 
     def response_errors(self, pairs: Sequence[Pair], what: str = "errors on responses") -> list[TokenErrors]:
         """EL2N and margin of every token of the given responses, by one forward pass."""
-        found: dict[int, TokenErrors] = {}
+        return self._over_pairs(pairs, lambda members: batch_errors(self._model, members), what)
+
+    def _over_pairs(self, pairs: Sequence[Pair], read: Callable[[list[Pair]], list[Found]], what: str) -> list[Found]:
+        """What `read` makes of every pair, by one forward pass."""
         if pairs:
             self._warm_up(pairs[0])
-        with self._bench.progress.track(what, len(pairs)) as advance:
-            for group in batches([pair.length for pair in pairs], self._token_budget):
-                members = [pairs[position] for position in group]
-                found.update(zip(group, batch_errors(self._model, members), strict=True))
-                self._count_forward(members)
+
+        def counted(members: list[Pair]) -> list[Found]:
+            found = read(members)
+            self._count_forward(members)
+            return found
+
+        return self._over(pairs, batches([pair.length for pair in pairs], self._token_budget), counted, what)
+
+    def _over(
+        self,
+        items: Sequence[Item],
+        groups: Sequence[Sequence[int]],
+        read: Callable[[list[Item]], list[Found]],
+        what: str,
+    ) -> list[Found]:
+        """What `read` makes of the items, one group of positions after another, in the items' order."""
+        found: dict[int, Found] = {}
+        with self._bench.progress.track(what, len(items)) as advance:
+            for group in groups:
+                found.update(zip(group, read([items[position] for position in group]), strict=True))
                 advance(len(group))
-        return [found[position] for position in range(len(pairs))]
+        return [found[position] for position in range(len(items))]
 
     def _to_generate(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
         return generation_batches([len(prompt) for prompt in prompts], max_new_tokens, self._token_budget)

@@ -10,10 +10,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from dwbench.rules.strata import whole
+
 Rule = Literal["ucb", "ucb1", "thresh_hard", "thresh_normal"]
 """What an arm is worth:
 
-- `ucb`: mean + beta x population standard deviation of its rewards;
+- `ucb`: mean + beta x population standard deviation of its rewards, which is 0 for a single one, as published;
 - `ucb1`: mean + beta x sqrt(2 ln t / n), t rewards in all and n of them the arm's (Auer et al. 2002);
 - `thresh_hard`: share of its rewards that are at least as high as the top share of all;
 - `thresh_normal`: the same by a normal distribution with the mean and the population deviation of its rewards.
@@ -39,11 +41,6 @@ class Draws(NamedTuple):
 
 
 NO_DRAWS = Draws(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float64))
-
-
-def whole(share: float, n: int) -> int:
-    """floor(share x n), where a product like 0.29 x 100 = 28.999999999999996 is the whole number it stands for."""
-    return math.floor(round(share * n, 9))
 
 
 def queues(labels: np.ndarray, drawable: np.ndarray, draw: np.ndarray) -> list[np.ndarray]:

@@ -9,6 +9,9 @@ def kmeans_labels(embeddings: np.ndarray, k: int, seed: int) -> np.ndarray:
     The same rows in the same order and the same seed give the same labels on one machine. Where there are fewer than k
     different rows, the numbers from there on stay empty.
 
+    Work N k d for the start, for each of some log k candidates of a centre, and for each of 10 to 300 rounds. Memory:
+    the vectors and their centred copy in float64, log k x N distances, and 256 x k of them for each core; never N x N.
+
     Args:
         embeddings: [N, d].
         k: number of clusters.
@@ -77,7 +80,7 @@ def lowest_of_each(values: np.ndarray, labels: np.ndarray, counts: np.ndarray, t
 def nearest_to_centres(embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """For every cluster that has rows, by its number, the row nearest to the mean of its rows: positions, int64.
 
-    Euclidean distance, among the cluster's own rows; of equally near ones the first.
+    Euclidean distance, among the cluster's own rows; of equally near ones the first. Memory: the vectors in float64.
 
     Args:
         embeddings: [N, d]. labels: cluster of each row, [N] integers.

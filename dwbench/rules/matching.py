@@ -51,7 +51,8 @@ def direction_of_mean(target: Features, subtasks: np.ndarray) -> Features:
 def matches(pool: Features, sought: Features) -> np.ndarray:
     """Inner product of every row of the pool (unit rows) with everything that is sought, float64 [n, sought].
 
-    NaN for a row of NaN. Raises ValueError where the two were projected differently.
+    NaN for a row of NaN. Memory: both in float64, beside the result. Raises ValueError where the two were projected
+    differently.
     """
     if pool.projection != sought.projection:
         raise ValueError(

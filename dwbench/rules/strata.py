@@ -16,8 +16,13 @@ ROUNDING = 1e-9
 """A share that is below a whole number by no more than this is that number: so much is rounding."""
 
 
+def whole(share: float, n: int) -> int:
+    """floor(share x n), where a product like 0.29 x 100 = 28.999999999999996 is the whole number it stands for."""
+    return math.floor(round(share * n, 9))
+
+
 def hardest(hardness: np.ndarray, share: float, tie_break: np.ndarray) -> np.ndarray:
-    """The int(share x n) hardest of the n rows that have a hardness: bool [N].
+    """The hardest `whole(share, n)` of the n rows that have a hardness: bool [N].
 
     Args:
         hardness: [N], higher is harder; NaN: never taken and not counted.
@@ -26,7 +31,7 @@ def hardest(hardness: np.ndarray, share: float, tie_break: np.ndarray) -> np.nda
     """
     taken = np.zeros(len(hardness), dtype=np.bool_)
     order = np.lexsort((tie_break, -hardness))  # NaN comes last
-    taken[order[: int(share * np.count_nonzero(~np.isnan(hardness)))]] = True
+    taken[order[: whole(share, int(np.count_nonzero(~np.isnan(hardness))))]] = True
     return taken
 
 

@@ -55,13 +55,12 @@ class Walk(NamedTuple):
     """What `walk` takes.
 
     Attributes:
-        picks: positions in the order of choice, direction after direction, [rows] int64.
-        taken: rows of each direction, [q] int64; fewer than asked for where no row kept to the rules.
+        picks: positions in the order of choice, direction after direction, [rows] int64; fewer than asked for where no
+            row kept to the rules.
         fallbacks: steps at which no neighbour would do and the best of all rows was taken.
     """
 
     picks: np.ndarray
-    taken: np.ndarray
     fallbacks: int
 
 
@@ -96,18 +95,17 @@ def walk(
     free = candidates.copy()
     degree = len(rows) if neighbours is None else neighbours
     picks: list[int] = []
-    taken = np.zeros(len(components), dtype=np.int64)
     fallbacks = 0
-    for j, (component, count) in enumerate(zip(components, counts, strict=True)):
+    for component, count in zip(components, counts, strict=True):
         if count == 0 or not free.any():
             continue
         along = rows @ component.astype(rows.dtype)
         path = _Path(rows, along, consistency, first_best(along, free))
+        end = len(picks) + count
         while True:
             picks.append(path.newest)
             free[path.newest] = False
-            taken[j] += 1
-            if taken[j] == count:
+            if len(picks) == end:
                 break
             fitting = free & path.fitting()
             near = fitting & nearest(path.cosines, path.newest, candidates, degree)
@@ -118,7 +116,7 @@ def walk(
                 fallbacks += 1
             else:
                 break
-    return Walk(np.array(picks, dtype=np.int64), taken, fallbacks)
+    return Walk(np.array(picks, dtype=np.int64), fallbacks)
 
 
 class _Path:

@@ -5,15 +5,16 @@ from typing import ClassVar, Literal, NamedTuple
 import numpy as np
 
 from dwbench.component import component
+from dwbench.representations.gradients import GradientPart
 from dwbench.rules.clusters import lowest_of_each
 from dwbench.rules.ranking import Scores
 from dwbench.rules.strata import hardest, left_closed_strata, published_ccs_strata, water_fill
 from dwbench.selectors.context import Context
 from dwbench.selectors.dynamics import (
-    Part,
     Scored,
     check_epochs,
     check_share,
+    check_tuned_on_pool,
     drawn,
     grand,
     needs_for,
@@ -24,7 +25,7 @@ from dwbench.selectors.dynamics import (
 from dwbench.selectors.losses import response_losses
 from dwbench.selectors.material import Need
 
-GRAND_PART: Part = "lora_all"
+GRAND_PART: GradientPart = "lora_all"
 """The selector grand's default."""
 
 
@@ -42,7 +43,7 @@ class CCS:
     """Coverage-centric coreset selection (Zheng et al., ICLR 2023, "Coverage-centric Coreset Selection for High Pruning
     Rates").
 
-    The int(beta x N) hardest rows are cut. The scores of the rest, from the least to the largest, are cut into strata
+    The floor(beta x N) hardest rows are cut. The scores of the rest, from the least to the largest, are cut into strata
     of equal width, which share the budget evenly from the smallest to the largest (`water_fill`), and inside a stratum
     rows are drawn. With a heavy tail most rows are in one stratum and the others are taken whole: that is the method.
 
@@ -97,7 +98,7 @@ class CCS:
     def check(self, context: Context) -> None:
         """Raises UserError where tuning on the pool would do nothing."""
         if self._tunes:
-            context.check_tuning(context.n_rows, self.epochs)
+            check_tuned_on_pool(context, self.epochs)
 
     def choose(self, context: Context, k: int, allowed: np.ndarray) -> Scores:
         values, hardness, tokens = self._difficulty(context)

@@ -8,14 +8,14 @@ import numpy as np
 
 from dwbench.component import component, key_of
 from dwbench.errors import UserError
-from dwbench.rules.bandit import NO_DRAWS, Draws, Policy, Rule, cold_start, draw_on, queues, whole
+from dwbench.rules.bandit import NO_DRAWS, Draws, Policy, Rule, cold_start, draw_on, queues
 from dwbench.rules.ranking import Scores, scores
+from dwbench.rules.strata import whole
 from dwbench.selectors import gradients
 from dwbench.selectors.clusters import pool_clusters
 from dwbench.selectors.context import ROWS_A_BLOCK, Context
-from dwbench.selectors.dynamic import ADAM_FORMS, Variant, less_scores
 from dwbench.selectors.dynamic import VERSION as REWARD_VERSION
-from dwbench.selectors.losses import NO_RESPONSE
+from dwbench.selectors.dynamic import less_scores
 from dwbench.selectors.material import Need, Part
 
 VERSION = 1
@@ -72,7 +72,7 @@ class ClusterUCB:
     epochs: int = 4
     dim: int = 8192
     projection: gradients.Kind = "sketch"
-    variant: Variant = "paper"
+    variant: gradients.Variant = "paper"
 
     version: ClassVar[int] = 1
     paper: ClassVar[str] = "Wang et al., Findings of EMNLP 2025, arXiv 2506.10288"
@@ -108,22 +108,22 @@ class ClusterUCB:
         """Raises UserError, before anything is computed, where fewer than k rows would be drawn."""
         total = self._draws(context, k)
         labels = pool_clusters(context, self.clusters)
-        known = np.array([pair is not None for pair in gradients.training_pairs(context)])
+        known = gradients.trainable(context)
         queue = queues(labels, known & allowed, context.draw("cluster_ucb"))
-        drawn = self._drawn(context, queue, total)
+        drawn = self._drawn(context, known, queue, total)
         values = np.full(context.n_rows, np.nan)
         values[drawn.rows] = drawn.rewards
         was_drawn = np.isin(np.arange(context.n_rows), drawn.rows)
         notes: dict[str, float | int | str] = {
             "n_grads_computed": len(drawn.rows),
             "clusters": len(np.unique(labels)),
-            "warmup_rows": gradients.warmup_rows(context, self.warmup_share),
+            "warmup_rows": gradients.warmup_rows(known, self.warmup_share),
             "target_rows_without_response": len(context.target) - len(gradients.target_pairs(context)),
         }
         return scores(
             values,
             np.select([was_drawn, known], [values, 0.0], np.nan),
-            tuple("" if one else NO_RESPONSE for one in known),
+            gradients.reasons(known),
             np.select([was_drawn, allowed], [0, 1], 2),
             notes,
         )
@@ -138,15 +138,16 @@ class ClusterUCB:
             )
         return n
 
-    def _drawn(self, context: Context, queue: Sequence[np.ndarray], total: int) -> Draws:
+    def _drawn(self, context: Context, known: np.ndarray, queue: Sequence[np.ndarray], total: int) -> Draws:
         """The draws, each block of them a stored stage that goes on from those before."""
-        checkpoint = gradients.warm_up(context, self.warmup_share, self.epochs)[-1]
-        projection = gradients.projection(context, self.dim, self.projection)
+        checkpoint = gradients.warm_up(context, known, self.warmup_share, self.epochs)[-1]
+        projector = gradients.projector(context, self.dim, self.projection)
+        directions = gradients.directions(checkpoint, gradients.ADAM_FORMS[self.variant])
         policy = Policy(self.rule, self.beta, self.top_share)
         first = cold_start(queue, self.cold_start)
         uids = context.uids
         key: dict[str, Any] = {
-            **gradients.features_key(checkpoint, projection, ADAM_FORMS[self.variant]),
+            **gradients.features_key(checkpoint, projector, gradients.ADAM_FORMS[self.variant]),
             "rewards": REWARD_VERSION,
             "variant": self.variant,
             "queues": key_of([[uids[row] for row in rows] for rows in queue]),
@@ -156,7 +157,7 @@ class ClusterUCB:
         of: tuple[Part, ...] = ("pool", "responses", "target", "prompt", "scorer")
 
         def build(so_far: Draws, stop: int) -> dict[str, np.ndarray]:
-            score = less_scores(context, checkpoint, projection, self.variant)
+            score = less_scores(context, checkpoint, projector, directions, self.variant)
             with context.track("gradients of drawn rows", stop - len(so_far.rows)) as advance:
                 found = draw_on(queue, first, policy, lambda rows: score(rows.tolist(), advance), so_far, stop)
             return found._asdict()

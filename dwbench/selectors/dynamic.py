@@ -2,47 +2,42 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
-from dwbench.component import component, identity, key_of
+from dwbench.component import component
 from dwbench.progress import Advance
-from dwbench.representations.adam import Adam, AdamForm
-from dwbench.representations.projection import Projection
-from dwbench.rules.matching import Features, direction_of_mean, matches, mean_direction, unit_rows
+from dwbench.representations.adam import Directions
+from dwbench.representations.projection import Projector
+from dwbench.rules.matching import Features, matches, unit_rows
 from dwbench.rules.ranking import Scores, rank, scores
 from dwbench.selectors import gradients
 from dwbench.selectors.context import Context
-from dwbench.selectors.losses import NO_RESPONSE
 from dwbench.selectors.material import Checkpoint, Need, Part
 
 VERSION = 1
 
-Variant = Literal["paper", "reference"]
-
-ADAM_FORMS: dict[Variant, AdamForm] = {"paper": "textbook", "reference": "published"}
-
 
 def less_scores(
-    context: Context, checkpoint: Checkpoint, projection: Projection, variant: Variant
+    context: Context,
+    checkpoint: Checkpoint,
+    projector: Projector,
+    directions: Directions,
+    variant: gradients.Variant,
 ) -> Callable[[Sequence[int], Advance], np.ndarray]:
     """A function that gives rows of the pool, by position, their LESS scores at one checkpoint, float64 [rows]; NaN for
     a row without response token. It calls its second argument with the number of rows done.
 
-    The target's gradients are stored, the rows' are not. Needs `responses`, `target`, `task`, `scorer` and `training`.
+    The target's gradients are stored, the rows' are not. What is drawn and read for `projector` and `directions` (those
+    of the checkpoint) stays with them. Needs `responses`, `target`, `task`, `scorer` and `training`.
     """
-    assert checkpoint.moments is not None, "the tuning keeps moments"
-    name = key_of(identity(projection))
-    target = Features(gradients.target_features(context, checkpoint, projection), name)
-    aggregate = direction_of_mean if variant == "paper" else mean_direction
-    sought = aggregate(target, np.zeros(len(target.rows), dtype=np.int64))
-    adam = Adam(moments=checkpoint.moments, step=checkpoint.step, form=ADAM_FORMS[variant])
-    features = context.gradients(checkpoint).featuring(projection, adam)
+    sought = gradients.sought(context, checkpoint, projector, variant)
+    features = context.gradients(checkpoint).featuring(projector, directions)
 
     def score(positions: Sequence[int], advance: Advance) -> np.ndarray:
         found = features(gradients.training_pairs(context, positions), advance)
-        return matches(Features(unit_rows(found), name), sought)[:, 0]
+        return matches(Features(unit_rows(found), projector.name), sought)[:, 0]
 
     return score
 
@@ -80,7 +75,7 @@ class Dynamic:
     epochs: int = 4
     dim: int = 8192
     projection: gradients.Kind = "sketch"
-    variant: Variant = "paper"
+    variant: gradients.Variant = "paper"
 
     version: ClassVar[int] = 1
     paper: ClassVar[str] = "Knowledge-Based Systems 2025, S0950705125011852"
@@ -104,39 +99,42 @@ class Dynamic:
         """Raises UserError, before anything is computed, where an epoch on k rows would do nothing."""
         if self.rounds > 1:
             context.check_tuning(k, epochs=1)
-        projection = gradients.projection(context, self.dim, self.projection)
-        checkpoint = gradients.warm_up(context, self.warmup_share, self.epochs)[-1]
+        known = gradients.trainable(context)
+        projector = gradients.projector(context, self.dim, self.projection)
+        checkpoint = gradients.warm_up(context, known, self.warmup_share, self.epochs)[-1]
         ties = context.draw("dynamic", "ties")
-        found = self._scored(context, checkpoint, projection, allowed)
+
+        def scored() -> Scores:
+            values = self._scored(context, checkpoint, projector)
+            return scores(values, values, gradients.reasons(known), np.where(allowed, 0, 1))
+
+        found = scored()
         kept = 0
         for _ in range(self.rounds - 1):
             chosen = rank(found, k, ties).order[:k]
             usable = chosen[allowed[chosen] & ~np.isnan(found.values[chosen])]
             checkpoint = context.tune(usable.tolist(), 1, moments=True, start=checkpoint)[-1]
-            found = self._scored(context, checkpoint, projection, allowed)
+            found = scored()
             kept = len(np.intersect1d(chosen, rank(found, k, ties).order[:k]))
         notes: dict[str, float | int | str] = {
-            "n_grads_computed": self.rounds * int((~np.isnan(found.values)).sum()),
-            "warmup_rows": gradients.warmup_rows(context, self.warmup_share),
+            "n_grads_computed": self.rounds * int(known.sum()),
+            "warmup_rows": gradients.warmup_rows(known, self.warmup_share),
             "target_rows_without_response": len(context.target) - len(gradients.target_pairs(context)),
         }
         if self.rounds > 1:
             notes["rows_kept_from_the_round_before"] = kept
         return replace(found, notes=notes)
 
-    def _scored(self, context: Context, checkpoint: Checkpoint, projection: Projection, allowed: np.ndarray) -> Scores:
-        """LESS's scores of the pool at a checkpoint: stored block by block, without the gradients."""
+    def _scored(self, context: Context, checkpoint: Checkpoint, projector: Projector) -> np.ndarray:
+        """LESS's scores of the pool at a checkpoint, [N]: stored block by block, without the gradients."""
+        form = gradients.ADAM_FORMS[self.variant]
+        directions = gradients.directions(checkpoint, form)
 
         def build(positions: range) -> dict[str, np.ndarray]:
-            score = less_scores(context, checkpoint, projection, self.variant)
+            score = less_scores(context, checkpoint, projector, directions, self.variant)
             with context.track("gradients of the pool", len(positions)) as advance:
                 return {"scores": score(positions, advance)}
 
-        key = {
-            **gradients.features_key(checkpoint, projection, ADAM_FORMS[self.variant]),
-            "variant": self.variant,
-        }
+        key = {**gradients.features_key(checkpoint, projector, form), "variant": self.variant}
         of: tuple[Part, ...] = ("responses", "target", "prompt", "scorer")
-        values = context.represent_rows("less_scores", VERSION, key, of, build)["scores"]
-        reasons = tuple(NO_RESPONSE if missing else "" for missing in np.isnan(values))
-        return scores(values, values, reasons, np.where(allowed, 0, 1))
+        return context.represent_rows("less_scores", VERSION, key, of, build)["scores"]

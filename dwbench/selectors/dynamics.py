@@ -8,20 +8,19 @@ from typing import Literal
 import numpy as np
 
 from dwbench.models.chat import Pair
+from dwbench.representations.gradients import GradientPart
 from dwbench.rules.ranking import Scores, scores
 from dwbench.rules.strata import hardest
+from dwbench.selectors import gradients
 from dwbench.selectors.context import Context
-from dwbench.selectors.gradients import training_pairs
-from dwbench.selectors.losses import NO_RESPONSE
 from dwbench.selectors.material import Checkpoint, Need
 from dwbench.selectors.uncertainty import correlation
 
 ERRORS_VERSION = 1
 NORMS_VERSION = 1
 
-Part = Literal["lora_all", "last_v_lora_b", "last_v", "lm_head"]
-"""Parameters whose gradient is measured: those of all adapters; the B of the last layer's value projection; that
-projection's own weight; the LM head's (the output's path only, where it is tied to the embeddings)."""
+ADAPTERS: frozenset[GradientPart] = frozenset({"lora_all", "last_v_lora_b"})
+"""Parts that an untuned model has only with a fresh adapter."""
 
 Scored = Literal["base", "tuned"]
 """By which model: the scorer as it is, or tuned on the whole pool."""
@@ -58,7 +57,7 @@ def response_errors(context: Context, checkpoint: Checkpoint | None = None) -> R
     """
 
     def build(positions: range) -> dict[str, np.ndarray]:
-        pairs = training_pairs(context, positions)
+        pairs = gradients.training_pairs(context, positions)
         scorer = context.scorer_with(checkpoint) if checkpoint else context.scorer
         found = iter(scorer.response_errors([pair for pair in pairs if pair is not None]))
         means = np.full((2, len(pairs)), np.nan)
@@ -78,16 +77,15 @@ def response_errors(context: Context, checkpoint: Checkpoint | None = None) -> R
     return ResponseErrors(**arrays)
 
 
-def gradient_norms(context: Context, part: Part, checkpoint: Checkpoint | None = None) -> GradientNorms:
+def gradient_norms(context: Context, part: GradientPart, checkpoint: Checkpoint | None = None) -> GradientNorms:
     """Norms of each row's gradient with respect to `part` of the scoring model, or of a checkpoint of it.
 
     The parts of adapters need a checkpoint. Needs `responses`, `task` and `scorer`, with a checkpoint also `training`.
     """
 
     def build(positions: range) -> dict[str, np.ndarray]:
-        pairs = training_pairs(context, positions)
-        engine = context.gradients(checkpoint)
-        norm = engine.norms(pairs, "lora" if part == "lora_all" else part, f"gradient norm ({part})")
+        pairs = gradients.training_pairs(context, positions)
+        norm = context.gradients(checkpoint).norms(pairs, part, f"gradient norm ({part})")
         return {"norm": norm, "tokens": _lengths(pairs)}
 
     arrays = context.represent_rows(
@@ -107,9 +105,12 @@ def _lengths(pairs: Sequence[Pair | None]) -> np.ndarray:
 def tuned_on_pool(context: Context, epochs: int, per_epoch: int = 1) -> tuple[Checkpoint, ...]:
     """Checkpoints of the scoring model tuned on all rows of the pool that have a response within its maximum length,
     `per_epoch` an epoch: stored, charged. Needs what `Context.tune` does."""
-    pairs = training_pairs(context)
-    rows = [position for position, pair in enumerate(pairs) if pair is not None]
-    return context.tune(rows, epochs, per_epoch=per_epoch)
+    return context.tune(np.flatnonzero(gradients.trainable(context)).tolist(), epochs, per_epoch=per_epoch)
+
+
+def check_tuned_on_pool(context: Context, epochs: int) -> None:
+    """Raise UserError where `tuned_on_pool` would do nothing. Loads no weights."""
+    gradients.check_tuning(context, int(gradients.trainable(context).sum()), epochs)
 
 
 def scored_by(context: Context, scorer: Scored, epochs: int) -> Checkpoint | None:
@@ -117,11 +118,11 @@ def scored_by(context: Context, scorer: Scored, epochs: int) -> Checkpoint | Non
     return tuned_on_pool(context, epochs)[-1] if scorer == "tuned" else None
 
 
-def grand(context: Context, part: Part, scorer: Scored, epochs: int) -> GradientNorms:
+def grand(context: Context, part: GradientPart, scorer: Scored, epochs: int) -> GradientNorms:
     """Gradient norms by the scorer. Untuned, the parts of adapters are those of a fresh one (B = 0), whose A is drawn
     and gets no gradient."""
     checkpoint = scored_by(context, scorer, epochs)
-    if checkpoint is None and part in ("lora_all", "last_v_lora_b"):
+    if checkpoint is None and part in ADAPTERS:
         checkpoint = context.untuned()
     return gradient_norms(context, part, checkpoint)
 
@@ -163,7 +164,7 @@ def hardest_first(values: np.ndarray, tokens: np.ndarray, offset: float) -> Scor
 
 def no_response(tokens: np.ndarray) -> tuple[str, ...]:
     """Why a row has no score, where it has no response: [N]."""
-    return tuple("" if n > 0 else NO_RESPONSE for n in tokens)
+    return gradients.reasons(tokens > 0)
 
 
 def drawn(

@@ -9,6 +9,7 @@ from dwbench.selectors.dynamics import (
     Scored,
     check_epochs,
     check_share,
+    check_tuned_on_pool,
     hardest_first,
     needs_for,
     response_errors,
@@ -58,7 +59,7 @@ class EL2N:
     def check(self, context: Context) -> None:
         """Raises UserError where tuning on the pool would do nothing."""
         if self.scorer == "tuned":
-            context.check_tuning(context.n_rows, self.epochs)
+            check_tuned_on_pool(context, self.epochs)
 
     def score(self, context: Context) -> Scores:
         errors = response_errors(context, scored_by(context, self.scorer, self.epochs))

@@ -12,7 +12,6 @@ from dwbench.rules.ranking import Scores, scores
 from dwbench.rules.walk import Directions, principal_directions, shares, walk
 from dwbench.selectors import gradients
 from dwbench.selectors.context import Context
-from dwbench.selectors.losses import NO_RESPONSE
 from dwbench.selectors.material import Need
 
 LAST = 2
@@ -91,7 +90,8 @@ class G2IS:
             )
 
     def choose(self, context: Context, k: int, allowed: np.ndarray) -> Scores:
-        rows, directions = self._features(context)
+        trainable = gradients.trainable(context)
+        rows, directions = self._features(context, trainable)
         known = ~np.isnan(rows[:, 0])
         rows[~known] = 0
         components = directions.components.astype(np.float32)
@@ -103,23 +103,23 @@ class G2IS:
         preference[found.picks] = np.arange(len(found.picks), 0, -1)
         tier[found.picks] = 0
         notes: dict[str, float | int | str] = {
-            "warmup_rows": gradients.warmup_rows(context, self.warmup_share),
+            "warmup_rows": gradients.warmup_rows(trainable, self.warmup_share),
             "target_rows_without_response": len(context.target) - len(gradients.target_pairs(context)),
             "directions": len(components),
             "rows_filled": k - len(found.picks),
             "steps_without_neighbour": found.fallbacks,
         }
-        return scores(values, preference, tuple("" if one else NO_RESPONSE for one in known), tier, notes)
+        return scores(values, preference, gradients.reasons(trainable), tier, notes)
 
-    def _features(self, context: Context) -> tuple[np.ndarray, Directions]:
+    def _features(self, context: Context, trainable: np.ndarray) -> tuple[np.ndarray, Directions]:
         """Unit features of the pool, float32 [N, dim], NaN for a row without response token; and the directions.
 
         Raises UserError where the target gradients have no direction.
         """
-        checkpoint = gradients.warm_up(context, self.warmup_share, self.epochs)[-1]
-        projection = gradients.projection(context, self.dim, self.projection)
-        target = gradients.target_features(context, checkpoint, projection)
-        directions = principal_directions(target, self.variance, centred=self.variant == "reference")
+        checkpoint = gradients.warm_up(context, trainable, self.warmup_share, self.epochs)[-1]
+        projector = gradients.projector(context, self.dim, self.projection)
+        target = gradients.target_features(context, checkpoint, projector)
+        directions = principal_directions(target.rows, self.variance, centred=self.variant == "reference")
         if not len(directions.weights):
             raise UserError(
                 f"selector.variant={self.variant}: the target set's gradients leave g2is no direction (all are 0, "
@@ -127,6 +127,7 @@ class G2IS:
             )
         rows = np.empty((context.n_rows, self.dim), dtype=np.float32)
         form: AdamForm = "published" if self.variant == "reference" else "textbook"
-        for positions, block in gradients.pool_features(context, checkpoint, projection, form):
-            rows[positions.start : positions.stop] = unit_rows(block)
+        for positions, block in gradients.pool_features(context, checkpoint, projector, form):
+            gradients.refuse_mixing(block, target)
+            rows[positions.start : positions.stop] = unit_rows(block.rows)
         return rows, directions

@@ -10,7 +10,6 @@ from dwbench.rules.matching import subspace, unit_rows
 from dwbench.rules.ranking import Scores, scores
 from dwbench.selectors import gradients
 from dwbench.selectors.context import Context
-from dwbench.selectors.losses import NO_RESPONSE
 from dwbench.selectors.material import Checkpoint, Need
 
 VERSION = 1
@@ -86,22 +85,22 @@ class GIST:
         gradients.check(context, self.warmup_share, self.epochs)
 
     def score(self, context: Context) -> Scores:
-        checkpoint = gradients.warm_up(context, self.warmup_share, self.epochs)[-1]
+        known = gradients.trainable(context)
+        checkpoint = gradients.warm_up(context, known, self.warmup_share, self.epochs)[-1]
         products = target_products(context, checkpoint)
         found = subspace(products["gram"], self.target_dim)
         coordinates = coordinates_in(found.weights, products["products"])
         lengths = np.sqrt(products["squares"])
         values = cosines(coordinates, found.target, lengths if self.norm == "full" else None)
-        reasons = tuple(NO_RESPONSE if missing else "" for missing in np.isnan(values))
         with np.errstate(invalid="ignore"):
             held = np.linalg.norm(coordinates, axis=1) / lengths
         notes: dict[str, float | int | str] = {
-            "warmup_rows": gradients.warmup_rows(context, self.warmup_share),
+            "warmup_rows": gradients.warmup_rows(known, self.warmup_share),
             "target_rows_without_response": len(context.target) - len(found.target),
             "dimensions": found.target.shape[1],
             "gradient_in_subspace_mean": float(np.nanmean(held)),
         }
-        return scores(values, values, reasons, notes=notes)
+        return scores(values, values, gradients.reasons(known), notes=notes)
 
 
 def target_products(context: Context, checkpoint: Checkpoint) -> dict[str, np.ndarray]:

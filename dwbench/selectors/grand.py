@@ -3,13 +3,21 @@
 from typing import ClassVar
 
 from dwbench.component import component
+from dwbench.representations.gradients import GradientPart
+from dwbench.representations.per_sample import check_last_v
 from dwbench.rules.ranking import Scores
 from dwbench.selectors.context import Context
-from dwbench.selectors.dynamics import Part, Scored, check_epochs, check_share, grand, hardest_first, needs_for
+from dwbench.selectors.dynamics import (
+    ADAPTERS,
+    Scored,
+    check_epochs,
+    check_share,
+    check_tuned_on_pool,
+    grand,
+    hardest_first,
+    needs_for,
+)
 from dwbench.selectors.material import Need
-
-ADAPTERS: frozenset[Part] = frozenset({"lora_all", "last_v_lora_b"})
-"""Parts that an untuned model has only with a fresh adapter."""
 
 
 @component
@@ -35,7 +43,7 @@ class GraNd:
         offset: share of the pool with the highest scores that comes last, as the paper's code can leave it out.
     """
 
-    part: Part = "lora_all"
+    part: GradientPart = "lora_all"
     scorer: Scored = "base"
     epochs: int = 3
     offset: float = 0.0
@@ -54,9 +62,11 @@ class GraNd:
         return needs_for(training=self.scorer == "tuned" or self.part in ADAPTERS)
 
     def check(self, context: Context) -> None:
-        """Raises UserError where tuning on the pool would do nothing."""
+        """Raises UserError where tuning on the pool would do nothing, or the scorer has no such part."""
         if self.scorer == "tuned":
-            context.check_tuning(context.n_rows, self.epochs)
+            check_tuned_on_pool(context, self.epochs)
+        if self.part in ("last_v", "last_v_lora_b"):
+            check_last_v(context.model_config)
 
     def score(self, context: Context) -> Scores:
         norms = grand(context, self.part, self.scorer, self.epochs)

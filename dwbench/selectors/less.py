@@ -4,22 +4,14 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from dwbench.component import component, identity, key_of
+from dwbench.component import component
 from dwbench.representations.adam import AdamForm
-from dwbench.representations.projection import Projection
-from dwbench.rules.matching import (
-    Features,
-    checkpoint_weights,
-    direction_of_mean,
-    each_row,
-    matches,
-    mean_direction,
-)
+from dwbench.representations.projection import Projector
+from dwbench.rules.matching import checkpoint_weights, matches
 from dwbench.rules.ranking import Scores, scores
 from dwbench.rules.round_robin import round_robin
 from dwbench.selectors import gradients
 from dwbench.selectors.context import Context
-from dwbench.selectors.losses import NO_RESPONSE
 from dwbench.selectors.material import Checkpoint, Need
 
 
@@ -61,7 +53,7 @@ class LESS:
     projection: gradients.Kind = "sketch"
     gradient: Literal["adam", "sgd"] = "adam"
     rule: Literal["top_k", "round_robin"] = "top_k"
-    variant: Literal["paper", "reference"] = "paper"
+    variant: gradients.Variant = "paper"
 
     version: ClassVar[int] = 1
     paper: ClassVar[str] = "Xia et al., ICML 2024, arXiv 2402.04333"
@@ -80,11 +72,11 @@ class LESS:
         gradients.check(context, self.warmup_share, self.epochs)
 
     def score(self, context: Context) -> Scores:
-        found = self._matches(context)
+        known = gradients.trainable(context)
+        found = self._matches(context, known)
         values = found.max(axis=1)
-        reasons = tuple(NO_RESPONSE if missing else "" for missing in np.isnan(values))
         notes: dict[str, float | int | str] = {
-            "warmup_rows": gradients.warmup_rows(context, self.warmup_share),
+            "warmup_rows": gradients.warmup_rows(known, self.warmup_share),
             "target_rows_without_response": len(context.target) - len(gradients.target_pairs(context)),
         }
         preference = values
@@ -92,19 +84,17 @@ class LESS:
             order = round_robin(found, context.n_rows, retry=self.variant == "paper")
             preference = np.full(context.n_rows, np.nan)
             preference[order] = np.arange(len(order), 0, -1)
-        return scores(values, preference, reasons, notes=notes)
+        return scores(values, preference, gradients.reasons(known), notes=notes)
 
-    def _matches(self, context: Context) -> np.ndarray:
+    def _matches(self, context: Context, known: np.ndarray) -> np.ndarray:
         """How well each row matches what is sought: the target set, [N, 1], or each of its rows, [N, m]."""
-        checkpoints = gradients.warm_up(context, self.warmup_share, self.epochs)
+        checkpoints = gradients.warm_up(context, known, self.warmup_share, self.epochs)
         weights = checkpoint_weights([checkpoint.rate for checkpoint in checkpoints])
-        projection = gradients.projection(context, self.dim, self.projection)
-        form: AdamForm | None = None
-        if self.gradient == "adam":
-            form = "textbook" if self.variant == "paper" else "published"
+        projector = gradients.projector(context, self.dim, self.projection)
+        form = gradients.ADAM_FORMS[self.variant] if self.gradient == "adam" else None
         sought = "rows" if self.rule == "round_robin" else self.variant
         parts = [
-            weight * checkpoint_matches(context, checkpoint, projection, form, sought)
+            weight * checkpoint_matches(context, checkpoint, projector, form, sought)
             for weight, checkpoint in zip(weights, checkpoints, strict=True)
         ]
         return np.asarray(np.sum(parts, axis=0))
@@ -113,7 +103,7 @@ class LESS:
 def checkpoint_matches(
     context: Context,
     checkpoint: Checkpoint,
-    projection: Projection,
+    projector: Projector,
     form: AdamForm | None,
     sought: Literal["rows", "paper", "reference"],
 ) -> np.ndarray:
@@ -122,14 +112,6 @@ def checkpoint_matches(
 
     Needs `responses`, `target`, `task`, `scorer` and `training`.
     """
-    name = key_of(identity(projection))
-    target = Features(gradients.target_features(context, checkpoint, projection), name)
-    one_subtask = np.zeros(len(target.rows), dtype=np.int64)
-    if sought == "rows":
-        queries = each_row(target)
-    elif sought == "paper":
-        queries = direction_of_mean(target, one_subtask)
-    else:
-        queries = mean_direction(target, one_subtask)
-    blocks = gradients.pool_features(context, checkpoint, projection, form)
-    return np.concatenate([matches(Features(rows, name), queries) for _, rows in blocks])
+    queries = gradients.sought(context, checkpoint, projector, sought)
+    blocks = gradients.pool_features(context, checkpoint, projector, form)
+    return np.concatenate([matches(features, queries) for _, features in blocks])

@@ -9,7 +9,7 @@ from dwbench.rules.clusters import kmeans_labels, lowest_of_each
 from dwbench.rules.ranking import Scores
 from dwbench.rules.strata import cluster_counts
 from dwbench.selectors.context import Context
-from dwbench.selectors.dynamics import check_epochs, drawn, needs_for, tuned_on_pool
+from dwbench.selectors.dynamics import check_epochs, check_tuned_on_pool, drawn, needs_for, tuned_on_pool
 from dwbench.selectors.losses import response_losses
 from dwbench.selectors.material import Need
 
@@ -58,7 +58,7 @@ class S2L:
 
     def check(self, context: Context) -> None:
         """Raises UserError where tuning on the pool would do nothing."""
-        context.check_tuning(context.n_rows, self.epochs)
+        check_tuned_on_pool(context, self.epochs)
 
     def choose(self, context: Context, k: int, allowed: np.ndarray) -> Scores:
         found = self._clustered(context)

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from dwbench.component import component, key_of
-from dwbench.models.chat import Chat, Pair
+from dwbench.representations.per_sample import check_last_v
 from dwbench.rules.clusters import lowest_of_each
 from dwbench.rules.ranking import Scores
 from dwbench.rules.strata import (
@@ -16,7 +16,16 @@ from dwbench.rules.strata import (
     staff_counts,
 )
 from dwbench.selectors.context import Context
-from dwbench.selectors.dynamics import check_epochs, check_share, drawn, gradient_norms, needs_for, tuned_on_pool
+from dwbench.selectors.dynamics import (
+    check_epochs,
+    check_share,
+    check_tuned_on_pool,
+    drawn,
+    gradient_norms,
+    needs_for,
+    tuned_on_pool,
+)
+from dwbench.selectors.gradients import training_pair
 from dwbench.selectors.material import Need
 
 VERSION = 1
@@ -80,8 +89,9 @@ class STAFF:
         return needs_for(training=True) | {"model"}
 
     def check(self, context: Context) -> None:
-        """Raises UserError where tuning on the pool would do nothing."""
-        context.check_tuning(context.n_rows, self.epochs)
+        """Raises UserError where tuning on the pool would do nothing, or the scorer has no value projection."""
+        check_tuned_on_pool(context, self.epochs)
+        check_last_v(context.model_config)
 
     def choose(self, context: Context, k: int, allowed: np.ndarray) -> Scores:
         small = gradient_norms(context, "last_v", tuned_on_pool(context, self.epochs)[-1])
@@ -120,7 +130,7 @@ class STAFF:
 
         def build() -> dict[str, np.ndarray]:
             engine = context.gradients(of="model")
-            pairs = [_pair(engine.chat, context, position) for position in positions]
+            pairs = [training_pair(engine.chat, context.task, context.pool[position]) for position in positions]
             return {"norm": engine.norms(pairs, "last_v", "gradient norm of the model (last_v)")}
 
         settings = {"part": "last_v", "rows": key_of([uids[position] for position in positions])}
@@ -128,9 +138,3 @@ class STAFF:
         norm = np.full(context.n_rows, np.nan)
         norm[positions] = found["norm"]
         return norm
-
-
-def _pair(chat: Chat, context: Context, position: int) -> Pair | None:
-    """The row as `chat` writes it; None without a response token of its own."""
-    pair = chat.pair(context.task, context.pool[position])
-    return None if pair is None or pair.response == (chat.end_of_turn,) else pair

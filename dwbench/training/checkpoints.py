@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dwbench.errors import UserError
 from dwbench.models.spec import LM
 from dwbench.store import write_json
 
@@ -45,7 +46,8 @@ def moments_file(folder: Path, number: int) -> Path:
 def keep_checkpoints(trainer: Any, keep: Keep, steps_an_epoch: int, lm: LM, folder: Path) -> list[dict[str, float]]:
     """Let `trainer` write its checkpoints into `folder` and end at the last of them.
 
-    Returns a list that fills while it trains: `step` and `rate` (mean learning rate since the one before) of each.
+    Returns a list that fills while it trains: `step` (how many Adam has taken) and `rate` (mean learning rate since the
+    one before) of each. Raises UserError, as it trains, where Adam has taken no step by the first of them.
     """
     from transformers import TrainerCallback
 
@@ -61,7 +63,7 @@ def keep_checkpoints(trainer: Any, keep: Keep, steps_an_epoch: int, lm: LM, fold
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.global_step not in at:
                 return
-            made.append({"step": int(state.global_step), "rate": sum(rates) / len(rates)})
+            made.append({"step": _steps_taken(trainer.optimizer, state.global_step), "rate": sum(rates) / len(rates)})
             rates.clear()
             save_adapter(trainer.model, lm, adapter_folder(folder, len(made)))
             if keep.moments:
@@ -70,6 +72,17 @@ def keep_checkpoints(trainer: Any, keep: Keep, steps_an_epoch: int, lm: LM, fold
 
     trainer.add_callback(Keeping())
     return made
+
+
+def _steps_taken(optimizer: Any, steps: int) -> int:
+    """Of `steps` optimizer steps those that Adam took. In float16 those whose gradients overflow are skipped."""
+    taken = max((int(of_parameter["step"]) for of_parameter in optimizer.state.values()), default=0)
+    if not taken:
+        raise UserError(
+            f"train: the gradients of all {steps} optimizer steps so far overflow in float16, so nothing was learnt: "
+            "tune in bfloat16 or float32 (model.dtype)"
+        )
+    return taken
 
 
 def _save_moments(trainer: Any, path: Path) -> None:

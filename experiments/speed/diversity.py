@@ -1,124 +1,60 @@
 """Facility location, k-center and NovelSelect against other implementations: `python experiments/speed/diversity.py`.
 
-Every method runs in a process of its own, on the same unit vectors, random ones or real ones (`--embeddings`,
-`--texts`), after a run on 300 rows off the clock (imports, thread pools, just-in-time compilation). It prints the
-seconds from vectors to picks, the objective worked out here in double precision, that objective as a share of the
-first method's, and the peak memory of the process, imports and vectors included.
+Every method runs in a process of its own (`diversity_worker.py`), one after another, on the same unit vectors, random
+ones or the embeddings of real rows (`--real`), with `--threads` threads, at most `--limit` seconds and `--memory` GB of
+address space. Told are the seconds from vectors to picks, the objective, worked out here in double precision in one way
+for all, and the peak of memory, imports and vectors included. A method that was stopped is told as `> limit`, one that
+failed by its error.
 
 - facility location: dwbench exact (float32), stochastic and sparse; apricot-select (lazy) and submodlib-py
-  (LazyGreedy), both on clipped cosines made by numpy; apricot-select compiles its loops anew at every call, and that
-  counts;
-- k-center: dwbench, and submodlib-py's DisparityMin, which has the same objective; the objective is the largest
-  distance that is left, so lower is better;
-- NovelSelect: dwbench; plain: all distances of the candidates sorted anew at each turn, as published.
+  (LazyGreedy) on clipped cosines made by NumPy, N x N, which they then hold in float64 and float32; and both on a graph
+  of `--neighbours` nearest rows made by scikit-learn, as dwbench sparse has it;
+- k-center: apricot-select has none. submodlib-py's DisparityMin by its greedy algorithm is farthest-first on N x N
+  distances. It goes first, and dwbench begins with the row that it began with. The objective is the largest distance
+  that is left, so lower is better;
+- NovelSelect: neither has it. The baseline is the formula in NumPy: as the published code goes about it (all distances
+  to the chosen rows, sorted, at each turn), and with the distances kept from turn to turn.
 
-apricot-select and submodlib-py are no dependencies of dwbench: `pip install apricot-select submodlib-py`. What is not
-installed, or would hold N x N numbers for more than 20,000 rows, is left out with a word.
+The speed-up is against the fastest of the others that finished, less what it takes for 300 rows: for apricot-select,
+which compiles its loops at every call, seconds that do not grow. Approximations are held against `exact`.
+
+apricot-select and submodlib-py are no dependencies of dwbench. Install them beside it, or in an environment of their
+own and name its interpreter: `--python apricot-select=PATH submodlib-py=PATH`.
 """
 
 import argparse
-import functools
-import importlib.util
-import multiprocessing
+import json
+import os
+import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from diversity_worker import METHODS, SEED
 
+from dwbench.data.columns import to_raw_rows
+from dwbench.data.readers import read_rows
+from dwbench.environment import environment
 from dwbench.rules import facility, novelty
 from dwbench.rules.k_center import k_center
+from dwbench.store import Bench, Store, write_json
 
-SEED = 0
-MOST_DENSE = 20_000
-MOST_PLAIN = 2 * 10**9
-"""Numbers that the plain NovelSelect sorts at most."""
+WORKER = Path(__file__).with_name("diversity_worker.py")
 
-
-class Method(NamedTuple):
-    """`choose(vectors, k)` gives picks; `package` must be installed; `fits(n, k)` says what it is too large for."""
-
-    name: str
-    choose: Callable[[np.ndarray, int], np.ndarray]
-    package: str | None = None
-    fits: Callable[[int, int], bool] = lambda n, k: True
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
-class Timed(NamedTuple):
-    seconds: float
-    picks: np.ndarray
-    peak: float
-    """GB"""
+class Rule(NamedTuple):
+    """`objective` of picks; `methods`, in the order in which they run; `ours`, what the others are held against;
+    `one_start`: whether all begin with the row that the first method to finish began with."""
 
-
-def exact(vectors: np.ndarray, k: int) -> np.ndarray:
-    return facility.facility_location(facility.cosine(vectors, np.float32), len(vectors), k).picks
-
-
-def stochastic(vectors: np.ndarray, k: int) -> np.ndarray:
-    similarities = facility.cosine(vectors, np.float32)
-    return facility.stochastic_facility_location(similarities, len(vectors), k, options.epsilon, SEED).picks
-
-
-def sparse(vectors: np.ndarray, k: int) -> np.ndarray:
-    n, similarities = len(vectors), facility.cosine(vectors, np.float32)
-    return facility.sparse_facility_location(facility.nearest_graph(similarities, n, options.neighbours), k).picks
-
-
-def clipped(vectors: np.ndarray) -> np.ndarray:
-    return np.maximum(vectors @ vectors.T, 0)
-
-
-def apricot(vectors: np.ndarray, k: int) -> np.ndarray:
-    from apricot import FacilityLocationSelection
-
-    selection = FacilityLocationSelection(k, metric="precomputed", optimizer="lazy")
-    return np.asarray(selection.fit(clipped(vectors)).ranking)
-
-
-def submodlib(vectors: np.ndarray, k: int) -> np.ndarray:
-    from submodlib import FacilityLocationFunction
-
-    function = FacilityLocationFunction(n=len(vectors), mode="dense", sijs=clipped(vectors), separate_rep=False)
-    return greedy_of_submodlib(function, k, "LazyGreedy")
-
-
-def disparity_min(vectors: np.ndarray, k: int) -> np.ndarray:
-    from submodlib import DisparityMinFunction
-
-    function = DisparityMinFunction(n=len(vectors), mode="dense", sijs=clipped(vectors))
-    return greedy_of_submodlib(function, k, "NaiveGreedy")
-
-
-def greedy_of_submodlib(function: Any, k: int, optimizer: str) -> np.ndarray:
-    found = function.maximize(
-        budget=k, optimizer=optimizer, stopIfZeroGain=False, stopIfNegativeGain=False, show_progress=False
-    )
-    return np.array([row for row, _ in found], dtype=np.int64)
-
-
-def farthest_first(vectors: np.ndarray, k: int) -> np.ndarray:
-    return np.concatenate([[0], k_center(vectors, np.array([0]), k - 1).picks])
-
-
-def novelselect(vectors: np.ndarray, k: int) -> np.ndarray:
-    density = novelty.densities(vectors)
-    return novelty.novelselect(novelty.cosine_distances(vectors), density, k, 0, form="reference").picks
-
-
-def plain_novelselect(vectors: np.ndarray, k: int) -> np.ndarray:
-    density, distances = novelty.densities(vectors), novelty.cosine_distances(vectors)
-    picks = [0]
-    while len(picks) < k:
-        chosen = np.array(picks)
-        products = np.sort(distances(chosen).T * (density[:, None] + density[chosen]), axis=1)
-        value = products @ (1 / np.arange(1, len(picks) + 1)) / len(picks)
-        value[chosen] = -np.inf
-        picks.append(int(value.argmax()))
-    return np.array(picks)
+    objective: Callable[[np.ndarray, np.ndarray], float]
+    methods: tuple[str, ...]
+    ours: str
+    one_start: bool = False
 
 
 def coverage(vectors: np.ndarray, picks: np.ndarray) -> float:
@@ -133,123 +69,171 @@ def novel(vectors: np.ndarray, picks: np.ndarray) -> float:
     return novelty.novelsum(novelty.cosine_distances(vectors[picks]), novelty.densities(vectors)[picks])
 
 
-def dense(n: int, k: int) -> bool:
-    return n <= MOST_DENSE
-
-
-RULES: dict[str, tuple[Callable[[np.ndarray, np.ndarray], float], list[Method]]] = {
-    "facility_location": (
+RULES = {
+    "facility_location": Rule(
         coverage,
-        [
-            Method("dwbench exact", exact),
-            Method("dwbench stochastic", stochastic),
-            Method("dwbench sparse", sparse),
-            Method("apricot-select", apricot, "apricot", dense),
-            Method("submodlib-py", submodlib, "submodlib", dense),
-        ],
+        (
+            "dwbench exact",
+            "dwbench stochastic",
+            "dwbench sparse",
+            "apricot-select",
+            "submodlib-py",
+            "apricot-select sparse",
+            "submodlib-py sparse",
+        ),
+        "dwbench exact",
     ),
-    "k_center": (
-        radius,
-        [Method("dwbench", farthest_first), Method("submodlib-py", disparity_min, "submodlib", dense)],
-    ),
-    "novelselect": (
-        novel,
-        [
-            Method("dwbench", novelselect, None, lambda n, k: n * k <= 10**9),
-            Method("plain", plain_novelselect, None, lambda n, k: n * k**2 / 2 <= MOST_PLAIN),
-        ],
+    "k_center": Rule(radius, ("submodlib-py DisparityMin", "dwbench k-center"), "dwbench k-center", True),
+    "novelselect": Rule(
+        novel, ("dwbench NovelSelect", "NumPy, distances kept", "NumPy, as published"), "dwbench NovelSelect"
     ),
 }
 
 
-def run_apart(rule: str, place: int, k: int, path: Path, arguments: list[str]) -> Timed:
-    """One method in a fresh process."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(run_here, (rule, place, k, path, arguments))
+def random_vectors(n: int, dimensions: int) -> np.ndarray:
+    return units(np.random.default_rng(SEED).normal(size=(n, dimensions)))
 
 
-def run_here(rule: str, place: int, k: int, path: Path, arguments: list[str]) -> Timed:
-    global options
-    options = parser.parse_args(arguments)
-    vectors = np.load(path)
-    choose = RULES[rule][1][place].choose
-    choose(vectors[:300], 60)
-    start = time.perf_counter()
-    picks = choose(vectors, k)
-    seconds = time.perf_counter() - start
-    return Timed(seconds, picks, peak_memory())
+def units(points: np.ndarray) -> np.ndarray:
+    return np.asarray(points / np.linalg.norm(points, axis=1, keepdims=True), dtype=np.float32)
 
 
-def peak_memory() -> float:
-    """Of this process, GB; `getrusage` would count that of the process it was started by. Linux only."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024 / 1e9
-
-
-def random_vectors(n: int) -> np.ndarray:
-    points = np.random.default_rng(SEED).normal(size=(n, options.dimensions)).astype(np.float32)
-    return np.asarray(points / np.linalg.norm(points, axis=1, keepdims=True))
-
-
-@functools.cache
-def real_vectors() -> np.ndarray:
-    if options.embeddings:
-        found = np.load(options.embeddings, allow_pickle=False).astype(np.float32)
-        return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True))
+def real_vectors(files: Sequence[Path]) -> np.ndarray:
+    """Embeddings by the embedded encoder of the different prompts in the files, in a drawn order."""
     from dwbench.models.encoder import Encoder
     from dwbench.selectors.models import LoadedModels
-    from dwbench.store import Bench, Store
 
-    texts = [line for line in options.texts.read_text(encoding="utf-8").splitlines() if line.strip()]
+    texts = sorted({row.input.strip() for file in files for row in to_raw_rows(read_rows(file))})
+    drawn = [texts[place] for place in np.random.default_rng(SEED).permutation(len(texts))]
+    print(f"{len(drawn):,} different prompts in {len(files)} files", flush=True)
     embedded: list[np.ndarray] = []
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Store(Path(folder)))
         encoder = Encoder(name="all-minilm-l6-v2", source="embedded")
-        bench.stage("speed", {}, lambda _: embedded.append(LoadedModels().embedder(encoder, bench).embed(texts)))
-    return embedded[0]
+        bench.stage("speed", {}, lambda _: embedded.append(LoadedModels().embedder(encoder, bench).embed(drawn)))
+    return units(embedded[0])
 
 
-def compare(rule: str, vectors: np.ndarray, k: int, path: Path) -> None:
-    objective, methods = RULES[rule]
-    first = None
-    for place, method in enumerate(methods):
-        if options.methods and method.name not in options.methods:
+def run_apart(method: str, vectors: Path, k: int, first: int) -> dict[str, Any]:
+    """One method in a fresh process: what the worker tells, with its `picks`; or `error`."""
+    picks = vectors.with_name("picks.npy")
+    picks.unlink(missing_ok=True)
+    interpreter = options.python.get(METHODS[method][1], sys.executable)
+    settings = {"first": first, "epsilon": options.epsilon, "neighbours": options.neighbours, "memory": options.memory}
+    command = [interpreter, str(WORKER), method, str(vectors), str(k), str(picks)]
+    command += [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    threads = dict.fromkeys(THREADS, str(options.threads))
+    try:
+        done = subprocess.run(
+            command, env={**os.environ, **threads}, capture_output=True, text=True, timeout=options.limit, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"> {options.limit:g} s"}
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return {"error": f"ended with {done.returncode}: {last}"}
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told if "error" in told else {**told, "picks": np.load(picks, allow_pickle=False)}
+
+
+def compare(rule: Rule, vectors: np.ndarray, k: int, path: Path) -> list[dict[str, Any]]:
+    """All methods of a rule, told as they end."""
+    found: dict[str, dict[str, Any]] = {}
+    picks: dict[str, np.ndarray] = {}
+    for method in rule.methods:
+        if options.methods and method not in options.methods:
             continue
-        if method.package and importlib.util.find_spec(method.package) is None:
-            print(f"  {method.name:20} not installed")
-        elif not method.fits(len(vectors), k):
-            print(f"  {method.name:20} left out: too large for it")
-        else:
-            runs = [run_apart(rule, place, k, path, sys.argv[1:]) for _ in range(options.repeats)]
-            best = min(runs, key=lambda run: run.seconds)
-            value = objective(vectors, best.picks)
-            first = value if first is None else first
-            told = f"{value:12.4f} {value / first:8.5f} {len(set(best.picks.tolist())):7,} rows"
-            print(f"  {method.name:20} {best.seconds:9.3f} s {told} {best.peak:6.2f} GB", flush=True)
+        first = int(next(iter(picks.values()))[0]) if picks and rule.one_start else 0
+        told = run_apart(method, path, k, first)
+        if "picks" in told:
+            picks[method] = told.pop("picks")
+            told["objective"] = rule.objective(vectors, picks[method])
+            told["rows"] = len(set(picks[method].tolist()))
+        found[method] = told
+        print(f"  {method:26} {line(told)}", flush=True)
+    ours = found.get(rule.ours, {})
+    for method, told in found.items():
+        if "objective" in told and "objective" in ours:
+            told["of_ours"] = told["objective"] / ours["objective"]
+            told["same_picks"] = len(set(picks[method].tolist()) & set(picks[rule.ours].tolist())) / k
+    for method in [method for method in found if method.startswith("dwbench")]:
+        summary(method, rule, found)
+    return [{"method": method, **told} for method, told in found.items()]
 
 
+def line(told: dict[str, Any]) -> str:
+    if "error" in told:
+        return str(told["error"])
+    seconds = f"{told['seconds']:10.3f} s ({told['small_seconds']:.3f} for 300)"
+    return f"{seconds} {told['objective']:14.5f} {told['rows']:7,} rows {told['peak_bytes'] / 1e9:6.2f} GB"
+
+
+def summary(method: str, rule: Rule, found: dict[str, dict[str, Any]]) -> None:
+    """Print and note how much faster one of our methods is than the fastest of the others."""
+    others = {
+        name: told["seconds"] - told["small_seconds"]
+        for name, told in found.items()
+        if "seconds" in told and not name.startswith("dwbench")
+    }
+    mine = found[method]
+    if "seconds" not in mine or not others:
+        return
+    fastest = min(others, key=lambda name: others[name])
+    mine["speed_up"] = {"of": fastest, "times": others[fastest] / mine["seconds"]}
+    share = f", objective {mine['of_ours']:.5f} of that of {rule.ours}" if "of_ours" in mine else ""
+    theirs = f"; {fastest} {found[fastest]['of_ours']:.5f}" if "of_ours" in found[fastest] else ""
+    print(f"  {method}: {mine['speed_up']['times']:.1f} times as fast as {fastest}{share}{theirs}", flush=True)
+
+
+def named(text: str) -> tuple[str, str]:
+    name, _, path = text.partition("=")
+    if not path:
+        raise argparse.ArgumentTypeError(f"want PACKAGE=INTERPRETER, not {text!r}")
+    return name, path
+
+
+cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--rows", type=int, nargs="+", default=[500, 2000])
 parser.add_argument("--share", type=float, default=0.1, help="k as a share of the rows")
 parser.add_argument("--dimensions", type=int, default=384, help="of random vectors")
-parser.add_argument("--embeddings", type=Path, metavar="FILE.npy", help="real vectors; the first --rows of them")
-parser.add_argument("--texts", type=Path, metavar="FILE", help="a text a line, for the embedded encoder")
+parser.add_argument("--real", type=Path, nargs="+", metavar="FILE", help="rows whose prompts are embedded")
+parser.add_argument("--embeddings", type=Path, metavar="FILE.npy", help="vectors of your own; the first --rows of them")
 parser.add_argument("--rules", nargs="+", choices=list(RULES), default=list(RULES))
-parser.add_argument("--methods", nargs="+", metavar="NAME", help="only these, as they are printed")
+parser.add_argument("--methods", nargs="+", choices=list(METHODS), metavar="NAME", help="only these, as printed")
 parser.add_argument("--epsilon", type=float, default=0.01, help="of stochastic facility location")
 parser.add_argument("--neighbours", type=int, default=256, help="of sparse facility location")
-parser.add_argument("--repeats", type=int, default=1, help="the fastest counts")
+parser.add_argument("--threads", type=int, default=cores, help="of each method")
+parser.add_argument("--limit", type=float, default=3600, help="seconds that a method may take, its 300 rows included")
+parser.add_argument("--memory", type=float, default=8, help="GB of address space that a method may take")
+parser.add_argument("--python", type=named, nargs="+", default=[], metavar="PACKAGE=INTERPRETER")
+parser.add_argument("--json", type=Path, metavar="FILE", help="where the numbers go, written after each rule")
 
 if __name__ == "__main__":
     options = parser.parse_args()
-    real = options.embeddings is not None or options.texts is not None
+    options.python = dict(options.python)
+    vectors, kind = None, "random"
+    if options.embeddings:
+        vectors, kind = units(np.load(options.embeddings, allow_pickle=False)), "given"
+    elif options.real:
+        vectors, kind = real_vectors(options.real), "real"
+    settings = {name: getattr(options, name) for name in ("threads", "limit", "memory", "epsilon", "neighbours")}
+    numbers: dict[str, Any] = {"settings": settings, "environment": environment(), "runs": []}
     for n in options.rows:
-        given = real_vectors()[:n] if real else random_vectors(n)
-        k = max(1, round(options.share * len(given)))
+        given = random_vectors(n, options.dimensions) if vectors is None else vectors[:n]
+        if len(given) < n:
+            parser.error(f"--rows {n}: there are only {len(given):,} vectors")
+        k = max(1, round(options.share * n))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "vectors.npy"
             np.save(path, given)
-            for rule in options.rules:
-                print(f"{rule}: k = {k:,} of {len(given):,} {'real' if real else 'random'} vectors", flush=True)
-                compare(rule, given, k, path)
+            for name in options.rules:
+                print(
+                    f"{name}: k = {k:,} of {n:,} {kind} vectors [{given.shape[1]}], {options.threads} threads, at most "
+                    f"{options.limit:g} s and {options.memory:g} GB",
+                    flush=True,
+                )
+                run = {"rule": name, "vectors": kind, "n": n, "d": given.shape[1], "k": k}
+                numbers["runs"].append({**run, "methods": compare(RULES[name], given, k, path)})
+                if options.json:
+                    write_json(options.json, numbers)

@@ -50,7 +50,7 @@ def test_it_is_the_step_that_torch_takes_next(tmp_path: Path) -> None:
     before, gradient = weight.detach().clone(), torch.randn(4, 3, generator=generator)
     weight.grad = gradient
     optimizer.step()
-    found = Directions(Adam(path, 5, "textbook"), "cpu").of("w", gradient.flatten()[None])
+    found = Directions(Adam(path, 5, "textbook")).of("w", gradient.flatten()[None])
     torch.testing.assert_close(found[0].view(4, 3), before - weight.detach(), rtol=1e-5, atol=1e-6)
 
 
@@ -84,7 +84,7 @@ def test_golden(case: str, shared: Path) -> None:
 def test_moments_are_found_by_name(tmp_path: Path) -> None:
     path = tmp_path / "moments.safetensors"
     save_file({"a.exp_avg": torch.ones(2), "a.exp_avg_sq": torch.ones(2), "b.exp_avg": torch.ones(2)}, path)
-    directions = Directions(Adam(path, 1, "published"), "cpu")
+    directions = Directions(Adam(path, 1, "published"))
     gradients = torch.zeros(1, 2)
     np.testing.assert_allclose(directions.of("a", gradients), [[0.9 / 0.999**0.5] * 2], rtol=1e-5)
     path.unlink()
@@ -96,7 +96,7 @@ def test_moments_are_found_by_name(tmp_path: Path) -> None:
 def test_a_parameter_without_moments(tmp_path: Path) -> None:
     path = tmp_path / "moments.safetensors"
     save_file({"a.exp_avg": torch.ones(2), "a.exp_avg_sq": torch.ones(2), "b.exp_avg": torch.ones(2)}, path)
-    directions = Directions(Adam(path, 1, "published"), "cpu")
+    directions = Directions(Adam(path, 1, "published"))
     for name in ("b", "c"):
         with pytest.raises(UserError, match=rf"moments of {name} can't be read"):
             directions.of(name, torch.zeros(1, 2))

@@ -16,15 +16,18 @@ from gradient_models import (
     with_gradients,
 )
 from safetensors.torch import save_file
+from transformers import Phi3Config
 
 from dwbench.errors import UserError
 from dwbench.models.flop import Shape
+from dwbench.models.loading import load_model
+from dwbench.models.spec import LM
 from dwbench.representations import gradients as module
 from dwbench.representations import token_nll
-from dwbench.representations.adam import Adam, adam_direction
+from dwbench.representations.adam import Adam, Directions, adam_direction
 from dwbench.representations.factors import Factors
 from dwbench.representations.gradients import Gradients, budgets
-from dwbench.representations.per_sample import Wanted, backward, wanted
+from dwbench.representations.per_sample import Wanted, backward, check_last_v, wanted
 from dwbench.representations.projection import Projection, Projector
 
 TOKENS = sum(pair.length for pair in PAIRS)
@@ -59,9 +62,10 @@ def test_one_padded_batch_is_the_plain_loop(architecture: str, attention: str) -
 
 @pytest.mark.usefixtures("batched")
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_recomputed_activations(attention: str) -> None:
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "mistral", "gemma"])
+def test_recomputed_activations(architecture: str, attention: str) -> None:
     """transformers recomputes only in train mode, which a layer can be in without its dropout."""
-    model = adapted_model("llama", attention)
+    model = adapted_model(architecture, attention)
     expected = loop_gradients(model, PAIRS, is_lora)
     model.activation_checkpointing_enable({"use_reentrant": False})
     passes: list[int] = []
@@ -80,7 +84,7 @@ def test_recomputed_activations(attention: str) -> None:
 def test_dropout_is_off() -> None:
     model = adapted_model()
     assert model.training
-    found, _ = with_gradients(model, lambda engine: [engine.norms(PAIRS, "lora") for _ in range(2)])
+    found, _ = with_gradients(model, lambda engine: [engine.norms(PAIRS, "lora_all") for _ in range(2)])
     np.testing.assert_array_equal(found[0], found[1])
     assert not model.training
 
@@ -93,7 +97,7 @@ def test_norms_of_parts(architecture: str, rows_at_once: int, monkeypatch: pytes
     monkeypatch.setattr(token_nll, "ROWS_AT_ONCE", rows_at_once)
     model = adapted_model(architecture)
     parts: dict[Any, Any] = {
-        "lora": is_lora,
+        "lora_all": is_lora,
         "last_v_lora_b": lambda name: "layers.1.self_attn.v_proj.lora_B" in name,
         "last_v": last_v,
         "lm_head": lambda name: "lm_head" in name,
@@ -151,19 +155,35 @@ def test_a_gradient_that_cancels() -> None:
         np.testing.assert_allclose(alone.sqrt(), 1.41421 * width**0.5, rtol=1e-5)
 
 
+def saved_moments(model: Any, path: Path) -> dict[str, torch.Tensor]:
+    """Drawn moments for all adapters, and a file of them."""
+    generator = torch.Generator().manual_seed(1)
+    moments = {
+        f"{name}.{moment}": torch.rand(weight.shape, generator=generator) * 0.01
+        for name, weight in model.named_parameters()
+        if is_lora(name)
+        for moment in ("exp_avg", "exp_avg_sq")
+    }
+    save_file(moments, path)
+    return moments
+
+
 @pytest.mark.usefixtures("batched")
-@pytest.mark.parametrize("token_budget", [1, 60, 100, 10_000])
-def test_any_token_budget_and_rows_without_response(token_budget: int) -> None:
+@pytest.mark.parametrize("token_budget", [60, 100, 10_000])
+def test_any_token_budget_and_rows_without_response(token_budget: int, tmp_path: Path) -> None:
     model = adapted_model("qwen2")
     pairs = [None, *PAIRS[:2], None, *PAIRS[2:]]
     known = [1, 2, 4, 5, 6]
-    projection = Projection(dim=64)
+    projector = Projector(Projection(dim=64))
+    saved_moments(model, tmp_path / "moments.safetensors")
+    steps = [Directions(Adam(tmp_path / "moments.safetensors", 7, form)) for form in ("textbook", "published")]
 
     def work(engine: Gradients) -> tuple[Any, ...]:
         collected = engine.collect(PAIRS[:2])
         products, squares = engine.products(pairs, collected)
-        parts = [engine.norms(pairs, part)[:, None] for part in ("lora", "last_v", "lm_head")]
-        return engine.features(pairs, projection), products, squares[:, None], *parts
+        parts = [engine.norms(pairs, part)[:, None] for part in ("lora_all", "last_v", "lm_head")]
+        features = [engine.features(pairs, projector, directions) for directions in (None, *steps)]
+        return *features, products, squares[:, None], *parts
 
     found, _ = with_gradients(model, work, token_budget)
     expected, _ = with_gradients(model, work, 1)
@@ -177,10 +197,10 @@ def test_any_token_budget_and_rows_without_response(token_budget: int) -> None:
 def test_no_rows_at_all() -> None:
     model = adapted_model()
     for pairs in ([], [None, None]):
-        found, cost = with_gradients(model, lambda engine, pairs=pairs: engine.norms(pairs, "lora"))
+        found, cost = with_gradients(model, lambda engine, pairs=pairs: engine.norms(pairs, "lora_all"))
         assert np.isnan(found).tolist() == [True] * len(pairs)
         features, _ = with_gradients(
-            model, lambda engine, pairs=pairs: engine.features(pairs, Projection(dim=8, kind="rademacher"))
+            model, lambda engine, pairs=pairs: engine.features(pairs, Projector(Projection(dim=8, kind="rademacher")))
         )
         assert features.shape == (len(pairs), 8)
         assert cost.flop == 0
@@ -188,7 +208,11 @@ def test_no_rows_at_all() -> None:
 
 def test_products_and_norms_are_of_what_is_collected() -> None:
     def work(engine: Gradients) -> tuple[Any, ...]:
-        return engine.collect(PAIRS), engine.products(PAIRS, engine.collect(PAIRS[1:3])), engine.norms(PAIRS, "lora")
+        return (
+            engine.collect(PAIRS),
+            engine.products(PAIRS, engine.collect(PAIRS[1:3])),
+            engine.norms(PAIRS, "lora_all"),
+        )
 
     (collected, (products, squares), norms), _ = with_gradients(adapted_model(), work)
     whole = np.concatenate([*collected.values()], axis=1).astype(np.float64)
@@ -202,13 +226,12 @@ def test_products_and_norms_are_of_what_is_collected() -> None:
 @pytest.mark.parametrize("kind", ["sketch", "rademacher"])
 def test_features_are_projections_of_what_is_collected(kind: Any, lot: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model = adapted_model()
-    size = wanted(model, "lora").size
+    size = wanted(model, "lora_all").size
     assert size == sum(p.numel() for name, p in model.named_parameters() if is_lora(name))
     monkeypatch.setattr(module, "ENTRIES_TOGETHER", lot * size)
-    projection = Projection(dim=64, kind=kind, seed=2)
-    found, _ = with_gradients(model, lambda engine: engine.features(PAIRS, projection))
+    projector = Projector(Projection(dim=64, kind=kind, seed=2))
+    found, _ = with_gradients(model, lambda engine: engine.features(PAIRS, projector))
     collected, _ = with_gradients(model, lambda engine: engine.collect(PAIRS))
-    projector = Projector(projection, "cpu")
     expected = sum(projector.project(name, torch.from_numpy(rows)).numpy() for name, rows in collected.items())
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
     assert found.dtype == np.float32
@@ -218,25 +241,19 @@ def test_features_are_projections_of_what_is_collected(kind: Any, lot: int, monk
 def test_features_of_adams_directions(form: Any, tmp_path: Path) -> None:
     model = adapted_model()
     collected, _ = with_gradients(model, lambda engine: engine.collect(PAIRS))
-    moments = {
-        f"{name}.{moment}": torch.rand(shape.shape, generator=torch.Generator().manual_seed(1)) * 0.01
-        for name, shape in model.named_parameters()
-        if is_lora(name)
-        for moment in ("exp_avg", "exp_avg_sq")
-    }
-    save_file(moments, tmp_path / "moments.safetensors")
-    adam, projection = Adam(tmp_path / "moments.safetensors", 7, form), Projection(dim=4096)
-    found, _ = with_gradients(model, lambda engine: engine.features(PAIRS, projection, adam))
+    moments = saved_moments(model, tmp_path / "moments.safetensors")
+    adam, projector = Adam(tmp_path / "moments.safetensors", 7, form), Projector(Projection(dim=4096))
+    found, _ = with_gradients(model, lambda engine: engine.features(PAIRS, projector, Directions(adam)))
     expected = np.zeros_like(found)
     for name, rows in collected.items():
         first, second = (moments[f"{name}.{moment}"].flatten() for moment in ("exp_avg", "exp_avg_sq"))
         directions = adam_direction(torch.from_numpy(rows), first, second, 7, form)
-        expected += Projector(projection, "cpu").project(name, directions).numpy()
+        expected += projector.project(name, directions).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
     missing = next(iter(collected))
     save_file({k: v for k, v in moments.items() if not k.startswith(missing)}, tmp_path / "moments.safetensors")
     with pytest.raises(UserError, match=f"moments of {missing} can't be read"):
-        with_gradients(model, lambda engine: engine.features(PAIRS, projection, adam))
+        with_gradients(model, lambda engine: engine.features(PAIRS, projector, Directions(adam)))
 
 
 def test_adapters_at_their_start() -> None:
@@ -250,13 +267,21 @@ def test_adapters_at_their_start() -> None:
         assert (np.abs(rows).max() == 0) == ("lora_A" in name)
 
 
-def test_half_precision() -> None:
-    """Adapters are float32 there, as PEFT loads them."""
+def test_half_precision_as_in_a_run(tmp_path: Path) -> None:
+    """Loaded from folders: the model's weights are bfloat16, and PEFT keeps the adapters' in float32."""
     model = adapted_model()
+    model.save_pretrained(str(tmp_path / "adapter"), save_embedding_layers=False)
+    plain_model("llama").save_pretrained(tmp_path / "base")
     exact, _ = with_gradients(model, lambda engine: engine.collect(PAIRS))
-    rounded, _ = with_gradients(model.to(torch.bfloat16), lambda engine: engine.collect(PAIRS))
+    lm = LM(name="tiny", source=str(tmp_path / "base"), dtype="bfloat16", device="cpu", max_length=64)
+    half = load_model(lm, tmp_path / "adapter", merge=False)
+    weights = dict(half.named_parameters())
+    assert {weight.dtype for name, weight in weights.items() if is_lora(name)} == {torch.float32}
+    assert {weight.dtype for name, weight in weights.items() if not is_lora(name)} == {torch.bfloat16}
+    rounded, _ = with_gradients(half, lambda engine: engine.collect(PAIRS))
+    assert rounded.keys() == exact.keys()
     for row in range(len(PAIRS)):
-        one, other = (np.concatenate([rows[row] for rows in of.values()]) for of in (exact, rounded))
+        one, other = (np.concatenate([of[name][row] for name in exact]) for of in (exact, rounded))
         assert one @ other / np.linalg.norm(one) / np.linalg.norm(other) > 0.97
 
 
@@ -267,7 +292,7 @@ def test_cost() -> None:
     forward = shape.forward(lengths, responses)
     head = shape.forward([], responses)
     flop = {
-        "lora": 2 * forward,
+        "lora_all": 2 * forward,
         "last_v": forward + (forward - head) / 2 + head,
         "last_v_lora_b": forward + (forward - head) / 2 + head,
         "lm_head": forward,
@@ -281,6 +306,37 @@ def test_cost() -> None:
         assert "warmup" in cost.apart
 
 
+@pytest.mark.parametrize(("kind", "charged"), [("sketch", False), ("rademacher", True)])
+def test_a_dense_projection_is_charged(kind: Any, charged: bool) -> None:
+    """2 FLOP for each entry of the projection and row. A sketch adds up each coordinate once."""
+    model = adapted_model()
+    _, alone = with_gradients(model, lambda engine: engine.norms(PAIRS, "lora_all"))
+    projector = Projector(Projection(dim=64, kind=kind))
+    _, cost = with_gradients(model, lambda engine: engine.features([*PAIRS, None], projector))
+    size = sum(p.numel() for name, p in model.named_parameters() if is_lora(name))
+    assert cost.flop - alone.flop == pytest.approx(charged * 2 * size * 64 * len(PAIRS))
+
+
+def test_what_is_drawn_and_read_is_kept_for_later_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = adapted_model()
+    saved_moments(model, tmp_path / "moments.safetensors")
+    projector = Projector(Projection(dim=64))
+    directions = Directions(Adam(tmp_path / "moments.safetensors", 7, "textbook"))
+    drawn: list[str] = []
+    real = Projector._drawn
+
+    def counting(self: Projector, parameter: str, size: int, device: torch.device) -> Any:
+        drawn.append(parameter)
+        return real(self, parameter, size, device)
+
+    monkeypatch.setattr(Projector, "_drawn", counting)
+    first, _ = with_gradients(model, lambda engine: engine.features(PAIRS[:2], projector, directions))
+    (tmp_path / "moments.safetensors").unlink()
+    again, _ = with_gradients(model, lambda engine: engine.features(PAIRS[:2], projector, directions))
+    np.testing.assert_array_equal(first, again)
+    assert len(drawn) == len(set(drawn)) == 28
+
+
 def test_nothing_goes_further_back_than_is_wanted() -> None:
     model = adapted_model()
     needing: dict[int, bool] = {}
@@ -290,25 +346,25 @@ def test_nothing_goes_further_back_than_is_wanted() -> None:
         )
     with_gradients(model, lambda engine: engine.norms(PAIRS, "last_v"))
     assert needing == {0: False, 1: True}
-    with_gradients(model, lambda engine: engine.norms(PAIRS, "lora"))
+    with_gradients(model, lambda engine: engine.norms(PAIRS, "lora_all"))
     assert needing == {0: True, 1: True}
 
 
 def test_the_model_is_left_without_hooks_and_gradients() -> None:
     model = adapted_model()
-    before, _ = with_gradients(model, lambda engine: engine.norms(PAIRS, "lora"))
+    before, _ = with_gradients(model, lambda engine: engine.norms(PAIRS, "lora_all"))
 
     def fail(name: str, factors: Factors) -> None:
         raise ValueError("stop")
 
     with pytest.raises(ValueError, match="stop"):
-        backward(model, PAIRS, wanted(model, "lora"), fail)
+        backward(model, PAIRS, wanted(model, "lora_all"), fail)
     for one in model.modules():
         assert not one._forward_hooks
         assert not one._forward_pre_hooks
         assert "forward" not in vars(one) or one is model
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in model.parameters())
-    after, _ = with_gradients(model, lambda engine: engine.norms(PAIRS, "lora"))
+    after, _ = with_gradients(model, lambda engine: engine.norms(PAIRS, "lora_all"))
     np.testing.assert_array_equal(before, after)
 
 
@@ -317,7 +373,7 @@ def test_a_layer_that_is_applied_twice_is_refused() -> None:
     layers = model.get_decoder().layers
     layers[1].self_attn.q_proj.lora_B["default"] = layers[0].self_attn.q_proj.lora_B["default"]
     with pytest.raises(RuntimeError, match="applied more than once"):
-        with_gradients(model, lambda engine: engine.norms(PAIRS, "lora"))
+        with_gradients(model, lambda engine: engine.norms(PAIRS, "lora_all"))
 
 
 def test_a_layer_that_is_not_reached_is_no_zero() -> None:
@@ -329,9 +385,17 @@ def test_a_layer_that_is_not_reached_is_no_zero() -> None:
 
 def test_parts_that_a_model_lacks() -> None:
     model = plain_model("llama")
-    for part in ("lora", "last_v_lora_b"):
+    for part in ("lora_all", "last_v_lora_b"):
         with pytest.raises(UserError, match=f"llama model without layers for '{part}' gradients"):
             with_gradients(model, lambda engine, part=part: engine.norms(PAIRS, part))
+
+
+def test_an_architecture_without_a_value_projection_is_known_beforehand() -> None:
+    """Phi-3 has one weight for queries, keys and values."""
+    check_last_v(plain_model("llama").config)
+    sizes = {"vocab_size": 90, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "pad_token_id": 0}
+    with pytest.raises(UserError, match="phi3 model without layers for 'last_v' gradients"):
+        check_last_v(Phi3Config(**sizes, num_attention_heads=4, num_key_value_heads=2))
 
 
 def test_experts_are_refused() -> None:

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from dwbench.component import identity
 from dwbench.representations import projection as module
 from dwbench.representations.projection import Projection, Projector
 
@@ -16,7 +15,7 @@ def normal(rows: int, size: int, seed: int = 0) -> torch.Tensor:
 
 
 def projected(projection: Projection, gradients: torch.Tensor, parameter: str = "w") -> torch.Tensor:
-    return Projector(projection, "cpu").project(parameter, gradients)
+    return Projector(projection).project(parameter, gradients)
 
 
 def cosines(rows: torch.Tensor) -> np.ndarray:
@@ -65,13 +64,14 @@ def test_bits_depend_on_seed_and_parameter_alone(kind: str) -> None:
     assert torch.equal(first, projected(Projection(dim=16, kind=kind), gradients))
     assert not torch.allclose(first, projected(Projection(dim=16, kind=kind, seed=1), gradients))
     assert not torch.allclose(first, projected(Projection(dim=16, kind=kind), gradients, "v"))
-    projector = Projector(Projection(dim=16, kind=kind), "cpu")
+    projector = Projector(Projection(dim=16, kind=kind))
     projector.project("v", gradients)  # what was asked for before does not matter
     assert torch.equal(first, projector.project("w", gradients))
 
 
-def test_the_two_kinds_have_bits_of_their_own() -> None:
-    assert identity(Projection(kind="sketch")) != identity(Projection(kind="rademacher"))
+def test_every_projection_has_a_name_of_its_own() -> None:
+    names = {Projector(Projection(kind=kind, seed=seed)).name for kind in ("sketch", "rademacher") for seed in (0, 1)}
+    assert len(names) == 4
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -123,7 +123,7 @@ def test_bits_are_pinned() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_gpu_has_the_same_bits(kind: str) -> None:
     gradients = normal(3, 5000)
-    found = Projector(Projection(dim=64, kind=kind), "cuda").project("w", gradients.cuda())
+    found = Projector(Projection(dim=64, kind=kind)).project("w", gradients.cuda())
     torch.testing.assert_close(found.cpu(), projected(Projection(dim=64, kind=kind), gradients), rtol=1e-4, atol=1e-3)
 
 

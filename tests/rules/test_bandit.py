@@ -17,7 +17,6 @@ from dwbench.rules.bandit import (
     cold_start,
     draw_on,
     queues,
-    whole,
 )
 
 UCB = Policy("ucb", 1.0, 0.25)
@@ -113,10 +112,6 @@ def test_one_reward_or_equal_ones_are_a_certainty() -> None:
 def test_no_row_left() -> None:
     with pytest.raises(ValueError, match="no arm has a row left"):
         best_arm(np.array([1.0, 2.0]), np.array([0, 0]))
-
-
-def test_whole_counts() -> None:
-    assert [whole(0.29, 100), whole(0.2, 12), whole(0.05, 10), whole(1.0, 7)] == [29, 2, 0, 7]
 
 
 def test_the_queues_hold_what_can_be_drawn_in_the_order_of_the_draw() -> None:

@@ -189,6 +189,18 @@ def test_sparse_with_all_neighbours_is_exact() -> None:
     np.testing.assert_allclose(found.gains, expected.gains)
 
 
+@pytest.mark.parametrize("factor", [1.0, 7.0])
+def test_relative_to_the_largest_row_by_hand(factor: float) -> None:
+    """Half of FL / 1.9 and half of the worth: 0.5 + 0.5, then 0.5 x 1 / 1.9, whatever the similarities are counted
+    in."""
+    matrix = of_matrix(factor * np.array([[1, 0.9, 0], [0.9, 1, 0], [0, 0, 1]]))
+    found = facility_location(matrix, 3, 2, 0.5, np.array([0, 0.5, 0]), relative=True)
+    assert found.picks.tolist() == [1, 2]
+    np.testing.assert_allclose(found.gains, [1, 0.5 / 1.9])
+    nothing = facility_location(of_matrix(np.zeros((2, 2))), 2, 2, 0.5, np.array([0.1, 0.2]), relative=True)
+    np.testing.assert_allclose(nothing.gains, [0.2, 0.1])
+
+
 def test_sparse_by_hand() -> None:
     # Two neighbours each: 0 and 1 have each other, 2 has 1; nobody has 2 but itself.
     matrix = np.array([[1.0, 0.9, 0.1], [0.9, 1, 0.5], [0.1, 0.5, 1]])

@@ -21,6 +21,7 @@ from dwbench.rules.strata import (
     smallest_first,
     staff_counts,
     water_fill,
+    whole,
 )
 
 NAN = float("nan")
@@ -46,6 +47,11 @@ class Case:
 
     def _value(self, entry: dict[str, Any]) -> Any:
         return entry["value"] if "value" in entry else self._arrays[entry["npz_key"]]
+
+
+def test_whole_counts() -> None:
+    assert [whole(0.29, 100), whole(0.2, 12), whole(0.05, 10), whole(1.0, 7)] == [29, 2, 0, 7]
+    assert hardest(np.arange(100.0), 0.29, np.zeros(100)).sum() == 29  # 0.29 x 100 is a little less than that
 
 
 def sizes_of(labels: np.ndarray, strata: int) -> np.ndarray:

@@ -135,7 +135,7 @@ def test_permuted_and_in_other_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     pool, queries = made()
     found = plan(pool, queries)
     order = np.random.default_rng(1).permutation(len(pool))
-    monkeypatch.setattr(module, "CHUNK", 7)
+    monkeypatch.setattr(module, "CELLS", 2 * len(pool))
     other = plan(pool[order], queries[::-1])
     np.testing.assert_allclose(other.probability, found.probability[order], atol=1e-12)
     np.testing.assert_allclose(other.density, found.density[order], rtol=1e-9)

@@ -237,5 +237,7 @@ def test_keeps_the_contract(tiny_lm: LM, encoder: Encoder, models: LoadedModels)
 
 def test_the_warm_up_is_that_of_less(towns: Material, models: LoadedModels, shared_bench: Bench) -> None:
     score(ClusterUCB(**SMALL), towns, models, shared_bench, 2)
-    in_context(towns, models, shared_bench, lambda context: gradients.warm_up(context, 0.5, 1))
+    in_context(
+        towns, models, shared_bench, lambda context: gradients.warm_up(context, gradients.trainable(context), 0.5, 1)
+    )
     assert len(list((shared_bench.store.root / "train").iterdir())) == 1

@@ -12,15 +12,17 @@ from tiny_encoder import tiny_encoder_in
 
 from dwbench.contract import Scored, Trial, check_selector
 from dwbench.data.base import Example, Splits, Turn
+from dwbench.errors import UserError
 from dwbench.models.chat import Chat
 from dwbench.models.encoder import Encoder
 from dwbench.models.loading import load_model
 from dwbench.models.spec import LM
 from dwbench.representations.ratings import expected_ratings
 from dwbench.representations.scorer import Scorer
+from dwbench.selectors.context import Context
 from dwbench.selectors.deita import COMPLEXITY, NO_ROOM, QUALITY, Deita, exchanges
 from dwbench.selectors.models import LoadedModels
-from dwbench.store import Bench
+from dwbench.store import Bench, Store
 
 
 @pytest.mark.parametrize(
@@ -149,6 +151,16 @@ def test_a_row_that_does_not_fit_is_invalid(tiny_lm: LM, encoder: Encoder, model
     found = Trial(Deita(), material(tiny_lm, encoder=encoder), models).score()
     assert [id for id, reason in zip(found.ids, found.scores.reasons, strict=True) if reason] == [TOO_LONG]
     assert found.choose(12, 0)[-1] == TOO_LONG
+
+
+def test_a_scorer_that_can_rate_no_row_is_refused_beforehand(
+    tiny_lm: LM, encoder: Encoder, models: LoadedModels, tmp_path: Path
+) -> None:
+    selector, bench = Deita(), Bench(Store(tmp_path))
+    selector.check(Context(selector.needs, bench, material(tiny_lm, encoder=encoder), models))
+    short = material(dataclasses.replace(tiny_lm, max_length=60), encoder=encoder)
+    with pytest.raises(UserError, match=r"selector deita: no row of the pool fits .* max_length 60: raise it"):
+        selector.check(Context(selector.needs, bench, short, models))
 
 
 def test_settings_that_mean_nothing() -> None:

@@ -66,11 +66,13 @@ def test_each_round_goes_on_from_the_one_before(tiny_lm: LM, models: LoadedModel
     seen: list[np.ndarray] = []
 
     def replay() -> None:
-        projection = gradients.projection(context, 64, "sketch")
-        checkpoint = gradients.warm_up(context, 0.5, 1)[-1]
+        projector = gradients.projector(context, 64, "sketch")
+        checkpoint = gradients.warm_up(context, gradients.trainable(context), 0.5, 1)[-1]
         ties = context.draw("dynamic", "ties")
         for turn in range(3):
-            values = less_scores(context, checkpoint, projection, "paper")(range(12), lambda rows: None)
+            directions = gradients.directions(checkpoint, "textbook")
+            score_rows = less_scores(context, checkpoint, projector, directions, "paper")
+            values = score_rows(range(12), lambda rows: None)
             seen.append(values)
             if turn < 2:
                 preference = dataclasses.replace(found.scores, values=values, preference=values)

@@ -50,11 +50,11 @@ def features(selector: G2IS, given: Material, models: LoadedModels, bench: Bench
 
     def work(_: Path) -> None:
         context = Context(selector.needs, bench, given, models)
-        checkpoint = gradients.warm_up(context, 0.5, 2)[-1]
-        projection = gradients.projection(context, 512, "sketch")
+        checkpoint = gradients.warm_up(context, gradients.trainable(context), 0.5, 2)[-1]
+        projector = gradients.projector(context, 512, "sketch")
         form: AdamForm = "textbook" if selector.variant == "fixed" else "published"
-        pool = [rows for _, rows in gradients.pool_features(context, checkpoint, projection, form)]
-        target = gradients.target_features(context, checkpoint, projection)
+        pool = [block.rows for _, block in gradients.pool_features(context, checkpoint, projector, form)]
+        target = gradients.target_features(context, checkpoint, projector).rows
         found.append(unit_rows(np.concatenate(pool)))
         found.append(principal_directions(target, selector.variance, selector.variant == "reference"))
 

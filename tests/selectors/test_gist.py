@@ -47,7 +47,7 @@ def whole(given: Material, models: LoadedModels, bench: Bench) -> tuple[np.ndarr
 
     def work(_: Path) -> None:
         context = Context(GIST().needs, bench, given, models)
-        engine = context.gradients(gradients.warm_up(context, 0.5, 2)[-1])
+        engine = context.gradients(gradients.warm_up(context, gradients.trainable(context), 0.5, 2)[-1])
         for rows in (context.pool, context.target):
             parts = engine.collect([context.chat.pair(context.task, row) for row in rows])
             found.append(np.concatenate([parts[name] for name in sorted(parts)], axis=1).astype(np.float64))

@@ -15,8 +15,7 @@ from dwbench.data.base import Example, Splits, Task
 from dwbench.models.chat import Chat
 from dwbench.models.loading import load_model
 from dwbench.models.spec import LM
-from dwbench.representations.gradients import Gradients
-from dwbench.selectors.dynamics import Part
+from dwbench.representations.gradients import GradientPart, Gradients
 from dwbench.selectors.grand import GraNd
 from dwbench.selectors.material import Material
 from dwbench.selectors.models import LoadedModels
@@ -68,7 +67,7 @@ def test_untuned_adapters_are_seen_through_b(tiny_lm: LM, models: LoadedModels, 
 
 
 @pytest.mark.parametrize(("part", "backward"), [("lora_all", 11), ("last_v", 11), ("lm_head", 0)])
-def test_cost_is_counted(part: Part, backward: int, tiny_lm: LM, models: LoadedModels, tmp_path: Path) -> None:
+def test_cost_is_counted(part: GradientPart, backward: int, tiny_lm: LM, models: LoadedModels, tmp_path: Path) -> None:
     bench = Bench(Store(tmp_path))
     for offset in (0.0, 0.3):
         score(GraNd(part=part, offset=offset), material(tiny_lm), models, bench)
@@ -145,7 +144,9 @@ GOLDEN_ROWS = (2, 4, 6, 9)
 
 
 @pytest.mark.parametrize(("part", "name"), [("lm_head", "grand_lm_head"), ("last_v", "grand_v_proj_29")])
-def test_golden_norms(part: Part, name: str, shared: Path, smollm2: LM, models: LoadedModels, tmp_path: Path) -> None:
+def test_golden_norms(
+    part: GradientPart, name: str, shared: Path, smollm2: LM, models: LoadedModels, tmp_path: Path
+) -> None:
     data = golden(shared, "el2n_grand/case_main")
     rows = [data["inputs"]["rows"][number] for number in GOLDEN_ROWS]
     pool = examples(tuple((row["context"], row["response"]) for row in rows))

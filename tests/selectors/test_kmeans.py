@@ -75,9 +75,11 @@ def test_barred_rows_have_no_share(tiny_lm: LM, encoder: Encoder, models: Loaded
         assert of_each_question(trial.score(k, barred=barred).choose(k, 0)) == counts
 
 
-def test_no_cluster_is_refused() -> None:
-    with pytest.raises(ValueError, match="clusters"):
+def test_settings_that_mean_nothing() -> None:
+    with pytest.raises(ValueError, match="clusters: must be at least 1"):
         KMeans(clusters=0)
+    with pytest.raises(ValueError, match="clusters: take=centre has as many"):
+        KMeans(take="centre", clusters=7)
 
 
 @pytest.mark.parametrize("settings", [{}, {"take": "centre", "text": "full"}])

@@ -14,7 +14,7 @@ from dwbench.cost import Cost
 from dwbench.data.base import Splits
 from dwbench.errors import UserError
 from dwbench.models.spec import LM
-from dwbench.representations.adam import Adam, AdamForm
+from dwbench.representations.adam import Adam, AdamForm, Directions
 from dwbench.selectors import gradients
 from dwbench.selectors.context import Context
 from dwbench.selectors.g2is import G2IS
@@ -54,18 +54,18 @@ def cosine(one: np.ndarray, other: np.ndarray) -> float:
 
 def by_the_formula(context: Context, selector: LESS) -> tuple[np.ndarray, np.ndarray]:
     """The score of every row, and its match with every target row; row by row, not from what is stored."""
-    checkpoints = gradients.warm_up(context, selector.warmup_share, selector.epochs)
-    projection = gradients.projection(context, selector.dim, selector.projection)
+    checkpoints = gradients.warm_up(context, gradients.trainable(context), selector.warmup_share, selector.epochs)
+    projector = gradients.projector(context, selector.dim, selector.projection)
     pool, target = ([context.chat.pair(context.task, row) for row in rows] for rows in (context.pool, context.target))
     total, each = np.zeros(len(pool)), np.zeros((len(pool), len(target)))
     rates = sum(checkpoint.rate for checkpoint in checkpoints)
     for checkpoint in checkpoints:
         assert checkpoint.moments is not None
         form: AdamForm = "textbook" if selector.variant == "paper" else "published"
-        adam = Adam(checkpoint.moments, checkpoint.step, form) if selector.gradient == "adam" else None
+        steps = Directions(Adam(checkpoint.moments, checkpoint.step, form)) if selector.gradient == "adam" else None
         engine = context.gradients(checkpoint)
-        phi = engine.features(pool, projection, adam).astype(np.float64)
-        psi = engine.features(target, projection).astype(np.float64)
+        phi = engine.features(pool, projector, steps).astype(np.float64)
+        psi = engine.features(target, projector).astype(np.float64)
         cosines = np.array([[cosine(one, other) for other in psi] for one in phi])
         each += checkpoint.rate / rates * cosines
         with_mean = np.array([cosine(one, psi.mean(axis=0)) for one in phi])
@@ -119,11 +119,11 @@ def test_every_target_row_has_its_turn(
 
     def work(_: Path) -> None:
         context = Context(selector.needs, bench, given, models)
-        checkpoints = gradients.warm_up(context, 0.5, 2)
-        projection = gradients.projection(context, 512, "sketch")
+        checkpoints = gradients.warm_up(context, gradients.trainable(context), 0.5, 2)
+        projector = gradients.projector(context, 512, "sketch")
         form: AdamForm = "textbook" if variant == "paper" else "published"
         weights = [checkpoint.rate / sum(one.rate for one in checkpoints) for checkpoint in checkpoints]
-        parts = [checkpoint_matches(context, checkpoint, projection, form, "rows") for checkpoint in checkpoints]
+        parts = [checkpoint_matches(context, checkpoint, projector, form, "rows") for checkpoint in checkpoints]
         liked.append(sum(weight * part for weight, part in zip(weights, parts, strict=True)))
 
     bench.stage("test", {"attempt": uuid.uuid4().hex}, work)

@@ -19,8 +19,9 @@ from dwbench.errors import UserError
 from dwbench.models.encoder import Encoder
 from dwbench.models.spec import LM
 from dwbench.selectors.context import Context
+from dwbench.selectors.losses import NO_RESPONSE
 from dwbench.selectors.material import Material
-from dwbench.selectors.mig import MIG, NO_QUALITY, Labels, cluster_labels
+from dwbench.selectors.mig import MIG, Labels, cluster_labels
 from dwbench.selectors.models import LoadedModels
 from dwbench.store import Bench, Store
 
@@ -76,13 +77,13 @@ def test_tags_of_a_file(tags_file: str, given: Material, models: LoadedModels, b
     selector = MIG(tags="file", tags_file=tags_file, edge_threshold=1)
     found = choose(selector, given, models, bench, 6)
     values = dict(zip(found.ids, found.scores.values, strict=True))
-    fresh, once, twice = (0.8 * (n + 1e-6) ** -0.2 for n in (0, 1, 2))
+    fresh, once = (0.8 * (n + 1e-6) ** -0.2 for n in (0, 1))
     # Three new labels, then two, then one of two; then a library and a school, in the order of their content.
     chosen = found.choose(6, 0)
     assert chosen[:2] == ["8", "1"]
     assert chosen[2] == "11"
-    assert set(chosen[3:5]) < {"0", "3", "2"}
     assert set(chosen[3:]) == {"0", "3", "2"}
+    assert chosen[5] != "2"
     np.testing.assert_allclose([values[id] for id in chosen[:3]], [3 * fresh, 2 * fresh, fresh + once])
     np.testing.assert_allclose([values[id] for id in chosen[3:]], [fresh, fresh, once])
     without = set(found.ids) - set(TAGS)
@@ -95,7 +96,6 @@ def test_tags_of_a_file(tags_file: str, given: Material, models: LoadedModels, b
         "label_edges": 0,
         "labels_reached": 8,
     }
-    assert twice < once
 
 
 def test_many_tags_give_no_advantage_where_quality_is_divided(
@@ -145,6 +145,37 @@ def test_tags_for_other_rows_are_refused_beforehand(
                 selector.check(context)
 
 
+def test_a_file_without_tags_for_these_rows_gives_a_drawn_order(
+    given: Material, models: LoadedModels, tmp_path: Path, bench: Bench
+) -> None:
+    """As for an estimate, which looks at a part of the pool."""
+    selector = MIG(tags="file", tags_file=written(tmp_path / "tags", {"gone": ["nothing"]}))
+    found = choose(selector, given, models, bench, 4)
+    assert len(set(found.choose(4, 0))) == 4
+    assert found.scores.notes["labels"] == 0
+    assert set(found.scores.values) == {0}
+
+
+def test_a_scorer_that_can_tag_no_row_is_refused_beforehand(
+    given: Material, models: LoadedModels, bench: Bench
+) -> None:
+    selector = MIG(tags="model")
+    selector.check(Context(selector.needs, bench, given, models))
+    short = dataclasses.replace(given, scorer=dataclasses.replace(given.scorer, max_length=100))
+    with pytest.raises(UserError, match=r"selector.tags=model: no question .* max_length 100: raise it"):
+        selector.check(Context(selector.needs, bench, short, models))
+
+
+def test_imports_are_not_charged(given: Material, models: LoadedModels, tags_file: str, bench: Bench) -> None:
+    selector = MIG(tags="file", tags_file=tags_file)
+    context = Context(selector.needs, bench, given, models)
+
+    def work(_: Path) -> None:
+        selector.choose(context, 3, np.ones(context.n_rows, dtype=np.bool_))
+
+    assert "import" in bench.stage("test", {"of": "imports"}, work).cost.apart
+
+
 def test_clusters_are_labels(tiny_lm: LM, encoder: Encoder, models: LoadedModels, bench: Bench) -> None:
     given = subjects(tiny_lm, encoder)
     selector = MIG(edge_threshold=1)
@@ -176,12 +207,12 @@ def test_exact_numbers_whatever_the_budget(
         smaller = chosen
 
 
-@pytest.mark.parametrize("quality", ["nll", "ifd"])
+@pytest.mark.parametrize("quality", ["high_loss", "ifd"])
 def test_quality_by_losses(quality: Any, given: Material, models: LoadedModels, tags_file: str, bench: Bench) -> None:
     selector = MIG(tags="file", tags_file=tags_file, quality=quality, edge_threshold=1, gain="exact")
     found = choose(selector, given, models, bench, 12)
     reasons = {id: reason for id, reason in zip(found.ids, found.scores.reasons, strict=True) if reason}
-    assert reasons == {TOO_LONG: NO_QUALITY}
+    assert reasons == {TOO_LONG: NO_RESPONSE}
     assert found.choose(12, 0)[-1] == TOO_LONG
     values = dict(zip(found.ids, found.scores.values, strict=True))
     plain = dict(
@@ -192,6 +223,16 @@ def test_quality_by_losses(quality: Any, given: Material, models: LoadedModels, 
         )
     )
     assert values["2"] != pytest.approx(plain["2"])
+
+
+def test_more_of_a_quality_adds_more(given: Material, models: LoadedModels, tags_file: str, bench: Bench) -> None:
+    """Alone with its tag, a row adds phi(q): the more tokens, the more."""
+    selector = MIG(tags="file", tags_file=tags_file, quality="length", edge_threshold=1, gain="exact")
+    found = choose(selector, given, models, bench, 12)
+    tokens = len(models.chat(given.scorer).ids("School gets new windows, says the council of the town"))
+    values = dict(zip(found.ids, found.scores.values, strict=True))
+    assert values["2"] == pytest.approx(tokens**0.8, rel=1e-4)
+    assert selector.needs == {"responses", "embedder", "seed", "ids", "tokenizer"}
 
 
 def test_barred_rows_take_no_place(given: Material, models: LoadedModels, tags_file: str, bench: Bench) -> None:
@@ -211,6 +252,8 @@ def test_barred_rows_take_no_place(given: Material, models: LoadedModels, tags_f
         ({"edge_threshold": 0}, "edge_threshold: must be above 0"),
         ({"edge_factor": -1}, "edge_factor"),
         ({"clusters": 0}, "clusters"),
+        ({"tags": "model", "clusters": 50}, "clusters: there are none with tags=model"),
+        ({"quality": "low_loss"}, "quality"),
     ],
 )
 def test_settings_that_mean_nothing(settings: dict[str, Any], message: str) -> None:

@@ -104,7 +104,12 @@ def test_one_row(tiny_lm: LM, encoder: Encoder, models: LoadedModels, tmp_path: 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"neighbours": 0}, "neighbours"), ({"density_power": -0.1}, "density_power"), ({"distance_power": -1}, "distan")],
+    [
+        ({"neighbours": 0}, "neighbours: must be"),
+        ({"density_power": -0.1}, "density_power"),
+        ({"distance_power": -1}, "distance_power"),
+        ({"density_power": 0, "neighbours": 5}, "neighbours: density has no part"),
+    ],
 )
 def test_settings_that_mean_nothing(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -10,11 +10,10 @@ from tiny_encoder import tiny_encoder_in
 from dwbench.contract import Scored, Trial, check_selector
 from dwbench.models.encoder import Encoder
 from dwbench.models.spec import LM
-from dwbench.rules.facility import of_matrix
 from dwbench.selectors.facility_location import FacilityLocation
 from dwbench.selectors.longest_response import LongestResponse
 from dwbench.selectors.models import LoadedModels
-from dwbench.selectors.qdit import QDIT, coverage_scale
+from dwbench.selectors.qdit import QDIT
 from dwbench.store import Bench, Store
 
 
@@ -30,12 +29,6 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 def score(selector: Any, k: int, lm: LM, encoder: Encoder, models: LoadedModels, bench: Bench) -> Scored:
     return Trial(selector, material(lm, encoder=encoder), models).score_in(bench, selector.needs, k)
-
-
-def test_scales_by_hand() -> None:
-    matrix = of_matrix(np.array([[1.0, 0.9, 0], [0.9, 1, 0], [0, 0, 1]]))
-    assert coverage_scale(matrix, 3, "n") == 3
-    assert coverage_scale(matrix, 3, "first_gain") == pytest.approx(1.9)
 
 
 def test_extremes(tiny_lm: LM, encoder: Encoder, models: LoadedModels, bench: Bench) -> None:
@@ -65,10 +58,19 @@ def test_alpha_trades_one_for_the_other(tiny_lm: LM, encoder: Encoder, models: L
     assert quality[0] < quality[-1]
 
 
-def test_values_are_what_each_row_adds(tiny_lm: LM, encoder: Encoder, models: LoadedModels, bench: Bench) -> None:
-    found = score(QDIT(quality="nll", alpha=0.4), 4, tiny_lm, encoder, models, bench)
+@pytest.mark.parametrize("scale", ["n", "first_gain"])
+def test_values_are_what_each_row_adds(
+    scale: Any, tiny_lm: LM, encoder: Encoder, models: LoadedModels, bench: Bench
+) -> None:
+    """Coverage counts once over all rows, or as a multiple of what the best row alone covers."""
+    found = score(QDIT(quality="low_loss", alpha=0.4, scale=scale), 4, tiny_lm, encoder, models, bench)
     notes = found.scores.notes
-    expected = 0.6 * float(notes["coverage"]) + 0.4 * 4 * float(notes["quality_mean"])
+    unit = 1.0
+    if scale == "first_gain":
+        # The row without a quality is no candidate.
+        everyone = score(QDIT(quality="low_loss", alpha=0), 1, tiny_lm, encoder, models, bench)
+        unit = float(everyone.scores.notes["coverage"])
+    expected = 0.6 * float(notes["coverage"]) / unit + 0.4 * 4 * float(notes["quality_mean"])
     assert np.nansum(found.scores.values) == pytest.approx(expected, rel=1e-5)
     assert np.isfinite(found.scores.values).sum() == 4
 

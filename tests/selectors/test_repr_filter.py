@@ -56,11 +56,12 @@ def test_qualities_are_those_of_the_selectors_named_alike(
         found = Trial(selector, material(tiny_lm), models).score_in(bench, selector.needs)
         return dict(zip(found.ids, found.scores.values, strict=True))
 
-    nll, ifd, length = quality("nll"), quality("ifd"), quality("length")
-    assert np.isnan(nll[TOO_LONG])
+    low, high, ifd, length = quality("low_loss"), quality("high_loss"), quality("ifd"), quality("length")
+    assert np.isnan(low[TOO_LONG])
     assert np.isnan(ifd[TOO_LONG])
     for id, expected in values(Perplexity(which="low")).items():
-        np.testing.assert_allclose(nll[id], -np.log(expected))
+        np.testing.assert_allclose(low[id], -np.log(expected))
+        np.testing.assert_array_equal(high[id], -low[id])
     assert length == values(LongestResponse())
     of_ifd = values(IFD())
     assert any(value > 1 for value in of_ifd.values())
@@ -68,7 +69,7 @@ def test_qualities_are_those_of_the_selectors_named_alike(
         np.testing.assert_allclose(ifd[id], 0 if expected > 1 else expected)
 
 
-@pytest.mark.parametrize("quality", ["nll", "length", None])
+@pytest.mark.parametrize("quality", ["low_loss", "length", None])
 def test_the_best_that_are_apart(
     quality: Quality | None, tiny_lm: LM, encoder: Encoder, models: LoadedModels, bench: Bench
 ) -> None:
@@ -100,7 +101,7 @@ def test_a_threshold_of_one_is_the_order_itself(
 def test_rows_without_a_quality_come_last(
     tiny_lm: LM, encoder: Encoder, models: LoadedModels, bench: Bench, tmp_path: Path
 ) -> None:
-    found = score(ReprFilter(quality="nll"), 11, tiny_lm, encoder, models, bench)
+    found = score(ReprFilter(quality="low_loss"), 11, tiny_lm, encoder, models, bench)
     assert set(found.choose(11, 0)) == set(found.ids) - {TOO_LONG}
     assert dict(zip(found.ids, found.scores.reasons, strict=True))[TOO_LONG]
 
@@ -110,6 +111,6 @@ def test_impossible_threshold() -> None:
         ReprFilter(tau=1.1)
 
 
-@pytest.mark.parametrize("quality", [None, "nll", "ifd", "length"])
+@pytest.mark.parametrize("quality", [None, "low_loss", "high_loss", "ifd", "length"])
 def test_keeps_the_contract(quality: Quality | None, tiny_lm: LM, encoder: Encoder, models: LoadedModels) -> None:
     check_selector(ReprFilter(quality=quality, tau=0.5), material(tiny_lm, encoder=encoder), models)

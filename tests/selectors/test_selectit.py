@@ -9,9 +9,11 @@ from rows import TASK, TOO_LONG, examples, material
 
 from dwbench.contract import Trial, check_selector
 from dwbench.data.base import Splits
+from dwbench.errors import UserError
 from dwbench.models.loading import load_model
 from dwbench.models.spec import LM
 from dwbench.representations.ratings import softmax
+from dwbench.selectors.context import Context
 from dwbench.selectors.models import LoadedModels
 from dwbench.selectors.selectit import NO_ROOM, QUESTIONS, SelectIT, sentence_scores, token_scores
 from dwbench.store import Bench, Store
@@ -98,6 +100,14 @@ def test_earlier_turns_are_a_part_of_the_instruction(tiny_lm: LM, models: Loaded
         for one in (row, with_history)
     ]
     assert abs(values[0] - values[1]) > 1e-4
+
+
+def test_a_scorer_that_can_rate_no_row_is_refused_beforehand(tiny_lm: LM, models: LoadedModels, tmp_path: Path) -> None:
+    selector, bench = SelectIT(), Bench(Store(tmp_path))
+    selector.check(Context(selector.needs, bench, material(tiny_lm), models))
+    short = material(dataclasses.replace(tiny_lm, max_length=60))
+    with pytest.raises(UserError, match=r"selector selectit: no row of the pool fits .* max_length 60: raise it"):
+        selector.check(Context(selector.needs, bench, short, models))
 
 
 def test_settings_that_mean_nothing() -> None:

@@ -13,7 +13,7 @@ from dwbench.representations.scorer import Answers, Scorer
 from dwbench.selectors.context import Context
 from dwbench.selectors.mig import MIG
 from dwbench.selectors.models import LoadedModels
-from dwbench.selectors.tags import ModelTags, file_tags, model_tags, parse_tags, read_tags
+from dwbench.selectors.tags import ModelTags, check_tags, file_tags, model_tags, parse_tags, read_tags
 from dwbench.store import Bench, Store
 
 
@@ -39,10 +39,17 @@ def test_a_file(tmp_path: Path) -> None:
     path.write_text('{"id": "a", "tags": ["Rail ", "rail", ""]}\n\n{"id": 7, "tags": []}\n', encoding="utf-8")
     tags = read_tags(str(path))
     assert tags == {"a": ("rail",), "7": ()}
-    found = file_tags(str(path), tags, ["b", "7", "c"])
+    found = file_tags(tags, ["b", "7", "c"])
     assert (found.of_rows, found.missing, found.unused) == ([(), (), ()], 2, 1)
     with pytest.raises(UserError, match=r"its ids \(first 'a'\) are none of the pool's \(first 'b'\)"):
-        file_tags(str(path), tags, ["c", "b"])
+        check_tags(str(path), tags, ["c", "b"])
+    check_tags(str(path), tags, ["c", "7"])
+
+
+def test_a_file_with_a_byte_order_mark_and_odd_line_ends(tmp_path: Path) -> None:
+    path = tmp_path / "tags.jsonl"
+    path.write_bytes('\ufeff{"id": 1, "tags": ["a\u2028b"]}\r\n{"id": 2, "tags": ["c"]}'.encode())
+    assert read_tags(str(path)) == {"1": ("a b",), "2": ("c",)}
 
 
 @pytest.mark.parametrize(
@@ -73,7 +80,7 @@ def test_no_file(tmp_path: Path) -> None:
 
 
 def test_tags_by_a_model(tiny_lm: LM, models: LoadedModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every row that fits is asked about its question alone, once; an answer that is no list gives no tag."""
+    """Every question that fits is asked alone, once; an answer that is no list gives no tag."""
     asked: list[str] = []
 
     def answers(self: Scorer, prompts: list[tuple[int, ...]], *_: object, what: str) -> Answers:
@@ -89,7 +96,7 @@ def test_tags_by_a_model(tiny_lm: LM, models: LoadedModels, tmp_path: Path, monk
     for attempt in range(2):
         context = Context(selector.needs, bench, material(tiny_lm), models)
         bench.stage("test", {"attempt": attempt}, lambda _, context=context: found.append(model_tags(context)))
-    assert len(asked) == 11
+    assert len(asked) == 10  # 12 rows, of which two ask the same and one is too long
     assert all("Headline" not in text and "Storm holds" not in text for text in asked)
     tags = dict(zip([row.id for row in context.pool], found[1].of_rows, strict=True))
     assert {id: one for id, one in tags.items() if one} == {"8": ("rail", "ferries")}

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dwbench.errors import UserError
 from dwbench.models.chat import Pair
 from dwbench.models.loading import load_model
 from dwbench.models.spec import LM
 from dwbench.store import Artefact, Bench, Store
-from dwbench.training.checkpoints import Keep, adapter_folder, moments_file
+from dwbench.training.checkpoints import Keep, _steps_taken, adapter_folder, moments_file
 from dwbench.training.sft import LoraSFT, tune, untuned
 
 CONFIG = LoraSFT(r=2, epochs=2, batch_size=2, learning_rate=1e-2, scheduler="linear", warmup_ratio=0.0)
@@ -78,6 +79,20 @@ def test_moments_are_adams_by_parameter_name(train: Train, tiny_lm: LM) -> None:
         np.testing.assert_allclose(second, 0.001 * (first / 0.1) ** 2, rtol=1e-4, atol=1e-12)
     assert max(np.abs(moments[f"{name}.exp_avg"]).max() for name in names if "lora_B" in name) > 0
     assert all((moments[f"{name}.exp_avg"] == 0).all() for name in names if "lora_A" in name)  # B = 0 before step 1
+
+
+def test_steps_that_are_skipped_are_not_adams() -> None:
+    """In float16 a step whose gradients overflow is skipped; Adam's correction of its bias goes by those it took."""
+    import torch
+
+    weights = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
+    optimizer = torch.optim.AdamW(weights)
+    with pytest.raises(UserError, match="all 3 optimizer steps so far overflow in float16"):
+        _steps_taken(optimizer, 3)
+    for _ in range(2):
+        weights[0].grad = torch.ones(2)
+        optimizer.step()
+    assert _steps_taken(optimizer, 5) == 2
 
 
 def test_training_goes_on_from_an_adapter(train: Train, tmp_path: Path) -> None:
