@@ -1,13 +1,14 @@
 """What a sweep will cost, before it runs: its own code on engines that compute nothing (`dwbench.dry`).
 
 Stages are shared within the sweep as in the real one, and what the store holds costs nothing. A pool of more than
-`WHOLE` rows is stood for by two drawn parts of it: each kind of work is taken to be a fixed part and a part for each
-row. Of such a pool a selection counts as stored only where its last stage is.
+`WHOLE` rows is stood for by two drawn parts of it: each kind of work is taken to be a fixed part, a part for each row
+and one for each row that is chosen. Of such a pool a selection counts as stored only where its last stage is.
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -15,9 +16,11 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from dwbench import seeds
+from dwbench.amounts import Amount, extrapolated, growth, total
 from dwbench.component import identity, key_of
 from dwbench.cost import Cost
 from dwbench.data.base import Example, Splits, fingerprint
+from dwbench.describe import ARMS, PERPLEXITY_NEEDS
 from dwbench.describe import NEEDS as DESCRIBING
 from dwbench.dry import AnswerLength, DryModels, Outlines, bytes_not_written
 from dwbench.environment import environment
@@ -26,56 +29,34 @@ from dwbench.models.chat import Pair, cut_response
 from dwbench.models.encoder import Encoder
 from dwbench.models.spec import LM
 from dwbench.run import Prepared, Run, evaluate_identity, prepare, rows_to_choose, select
-from dwbench.selectors.base import compute_scores, selection_stage
+from dwbench.selectors.base import SetSelector, compute_scores, selection_stage
 from dwbench.selectors.context import Context
+from dwbench.selectors.losses import response_losses
 from dwbench.selectors.models import LoadedModels
 from dwbench.selectors.texts import full_text
 from dwbench.store import Bench, Manifest, Store
 from dwbench.sweep import Planned, Sweep
+from dwbench.synthesis import Writer
 from dwbench.throughput import Measured, Work, model_key, work_of
 from dwbench.training.sft import full_tuning, train_identity
 
-WHOLE = 1000
+WHOLE = 2000
 """Rows of a pool that selectors are run dry on as it is."""
 
-PARTS = (500, 1000)
-"""Rows that are drawn of a larger one."""
+PARTS = (1000, 2000)
+"""Rows that are drawn of a larger one. What methods do a fixed number of (tasks, rows to warm up on, rows to check),
+they have mostly done at the smaller part, so that it is not taken to grow."""
 
-COUNTS = ("forward_tokens", "backward_tokens", "generated_tokens", "forward_calls", "backward_calls", "flop")
+FEW = 50
+"""Rows that are chosen of a part at least: of fewer, a method of several rounds would leave some out."""
 
 _MANIFEST = TypeAdapter(Manifest)
 
 
-@dataclass
-class Amount:
-    """Work by what it is, and the bytes that it leaves in the store."""
-
-    work: dict[Work, Cost] = field(default_factory=dict)
-    stored: float = 0.0
-
-    def add(self, work: Work | None, cost: Cost, stored: float = 0.0) -> None:
-        if work is not None:
-            self.work[work] = self.work.get(work, Cost()) + cost
-        self.stored += stored
-
-    @property
-    def cost(self) -> Cost:
-        return sum(self.work.values(), Cost())
-
-
-def total(amounts: Iterable[Amount]) -> Amount:
-    """All of them together."""
-    found = Amount()
-    for amount in amounts:
-        for work, cost in amount.work.items():
-            found.add(work, cost)
-        found.stored += amount.stored
-    return found
-
-
 @dataclass(frozen=True)
 class Estimate:
-    """Of one run: what it adds to the runs before it. `drawn`: its selection was run on parts of the pool."""
+    """Of one run: what it adds to the runs before it. `drawn`: its selection was run on parts of the pool. `data`: of
+    writing the pool's responses. `describing`: of the reports on what was chosen, diversity and perplexity."""
 
     run: Run
     rows: int
@@ -84,13 +65,21 @@ class Estimate:
     tuning: Amount
     evaluation: Amount
     drawn: bool
+    data: Amount = field(default_factory=Amount)
+    describing: Amount = field(default_factory=Amount)
 
 
 def models_of(sweep: Sweep) -> list[LM | Encoder]:
     """The models that the sweep may compute with, each once."""
     runs = [planned.run for planned in sweep.planned]
-    every = [model for run in runs for model in (run.scorer, run.model, run.embedder)]
+    every = [model for run in runs for model in _computing(run)]
     return list({key_of(identity(model)): model for model in every}.values())
+
+
+def _computing(run: Run) -> list[LM | Encoder]:
+    """The models that a run may compute with."""
+    beside = [run.writer.lm if run.writer else None, run.perplexity]
+    return [run.scorer, run.model, run.embedder, *(lm for lm in beside if lm is not None)]
 
 
 def measured(stores: Iterable[Store], models: Sequence[LM | Encoder]) -> Measured:
@@ -116,18 +105,18 @@ def estimate(sweep: Sweep, models: LoadedModels, answer_tokens: int | None = Non
         return [runs.of(planned) for planned in sweep.planned]
 
 
-def extrapolated(small: Amount, large: Amount, rows: tuple[int, int], n: int) -> Amount:
-    """The amount for n rows, from those for two numbers of rows: of each kind of work a fixed part and one a row."""
-    factor = (n - rows[1]) / (rows[1] - rows[0])
-    found = Amount(stored=large.stored + max(0.0, large.stored - small.stored) * factor)
-    for work, cost in large.work.items():
-        before = small.work.get(work, Cost())
-        values = {
-            name: getattr(cost, name) + max(0.0, getattr(cost, name) - getattr(before, name)) * factor
-            for name in COUNTS
-        }
-        found.add(work, Cost(**{name: value if name == "flop" else round(value) for name, value in values.items()}))
-    return found
+def sizes_in_parts(n: int, k: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """How many rows to choose of each of `PARTS`, where it is k of n: the same share of both.
+
+    Where that is less than `FEW`: as many of both (nearly k where k is that small, and otherwise a number that another
+    k does not lead to, as stages would be taken for shared), and of the larger part also more, if k is more.
+    """
+    shares = [max(1, round(k * rows / n)) for rows in PARTS]
+    if shares[0] >= FEW:
+        return (shares[0],), (shares[1],)
+    low = min(k, FEW + shares[0])
+    high = min(k, low + FEW)
+    return (low,), (low, high) if high > low else (low,)
 
 
 class _DryRuns:
@@ -145,6 +134,14 @@ class _DryRuns:
     def of(self, planned: Planned) -> Estimate:
         run, splits, n = planned.run, planned.splits, len(planned.splits.pool)
         store = Store(Path(planned.job.config["store_dir"]))
+        data = Amount()
+        if run.writer is not None:
+            written = run.writer.stored(splits, store)
+            if written is None:
+                data = self._writing(run, run.writer, splits, store)
+                # Responses are taken to be as long as those that were read; of what is made of them nothing is stored.
+                store = Store(self._scratch / "nothing")
+            splits = written or splits
         pairs, untrainable = self._prepared(run, splits)
         k = rows_to_choose(run, n)
         chosen, choice = None, run.selector_name
@@ -158,11 +155,20 @@ class _DryRuns:
             material = run.material(splits)
             rows = select(Bench(store), self._loaded, run.selector, material, k, untrainable).chosen
             chosen = [row.uid for row in rows if row.uid in pairs]
-        selection = self._selection(run, splits, k, untrainable, store, stored)
+        selection = Amount() if stored else self._selection(run, splits, k, untrainable, store)
+        describing = self._describing(run, splits, store) if k else Amount()
         tuned = bool(k) and not run.select_only
         trained, tuning = self._tuning(run, pairs, k, choice, chosen, store) if tuned else (None, Amount())
         evaluation = Amount() if run.select_only else self._evaluation(run, splits, trained, tuned, store)
-        return Estimate(run, k, n, selection, tuning, evaluation, n > WHOLE and not stored)
+        return Estimate(run, k, n, selection, tuning, evaluation, n > WHOLE and not stored, data, describing)
+
+    def _writing(self, run: Run, writer: Writer, splits: Splits, store: Store) -> Amount:
+        """What writing the pool's responses adds: of the blocks that no run before has."""
+        scratch = Store(self._scratch / "written")
+        models = self._models(run, splits, store)
+        before = _refs(scratch)
+        writer.write(splits, Bench(scratch), models)
+        return _added(scratch, _refs(scratch) - before, store, [writer.lm])
 
     def _prepared(self, run: Run, splits: Splits) -> tuple[Mapping[str, Pair], Mapping[str, str]]:
         key = key_of([identity(run.model), identity(run.dataset.task), fingerprint(splits.pool)])
@@ -170,48 +176,64 @@ class _DryRuns:
             self._pairs[key] = prepare(run, self._loaded, splits)
         return self._pairs[key].pairs, self._pairs[key].untrainable
 
-    def _selection(
-        self, run: Run, splits: Splits, k: int, untrainable: Mapping[str, str], store: Store, stored: bool
-    ) -> Amount:
-        """All that choosing, and describing what was chosen, adds."""
+    def _selection(self, run: Run, splits: Splits, k: int, untrainable: Mapping[str, str], store: Store) -> Amount:
+        """All that choosing adds."""
         n = len(splits.pool)
         if n <= WHOLE:
-            return self._on(run, splits, k, untrainable, store, stored)
-        small, large = (
-            self._on(run, _part(splits, rows), max(1, round(k * rows / n)), untrainable, store, stored)
-            for rows in PARTS
-        )
-        return extrapolated(small, large, PARTS, n)
+            return self._choosing(run, splits, (k,), untrainable, store)[0]
+        few, many = sizes_in_parts(n, k)
+        if not isinstance(run.selector, SetSelector):
+            many = many[:1]  # scores know nothing of k
+        small, *_ = self._choosing(run, _part(splits, PARTS[0]), few, untrainable, store)
+        large, *larger = self._choosing(run, _part(splits, PARTS[1]), many, untrainable, store)
+        found = extrapolated(small, large, PARTS, n)
+        if not larger:
+            return found
+        return total((found, growth(large, larger[0], (k - many[0]) / (many[1] - many[0]))))
 
-    def _on(
-        self, run: Run, splits: Splits, k: int, untrainable: Mapping[str, str], store: Store, stored: bool
-    ) -> Amount:
-        scratch = Store(self._scratch / str(len(splits.pool)))
-        bench, material = Bench(scratch), run.material(splits)
-        models = DryModels(
-            self._outlines, run.dataset.task, run.train, lambda lm: self._length(lm, run, splits, store, tuned=False)
-        )
-        before = {ref for ref, _ in _manifests(scratch)}
-        if not stored:
-            context = Context(run.selector.needs, bench, material, models)
+    def _choosing(
+        self, run: Run, splits: Splits, sizes: Sequence[int], untrainable: Mapping[str, str], store: Store
+    ) -> list[Amount]:
+        """What choosing adds, for each of `sizes`, to the runs before: what sizes share is in all of them."""
+        bench = self._bench(splits)
+        models, before, found = self._models(run, splits, store), _refs(bench.store), []
+        for k in sizes:
+            context = Context(run.selector.needs, bench, run.material(splits), models)
             allowed = _allowed(context, untrainable)
             stage, key = selection_stage(run.selector, context, k, allowed)
-
-            def build(folder: Path) -> None:
-                values = compute_scores(run.selector, context, k, allowed).values
-                np.savez(folder / "scores.npz", allow_pickle=False, values=values)
-
-            bench.stage(stage, key, build)
-        if run.diversity and k:
-            describing = Context(DESCRIBING, bench, material, models)
-            describing.embed([full_text(row) for row in describing.pool])
-        found = Amount()
-        computing = (run.scorer, run.model, run.embedder)
-        for ref, manifest in _manifests(scratch):
-            if ref not in before and store.find(manifest.stage, manifest.key) is None:
-                work = work_of(manifest.stage, manifest.identity, manifest.cost, computing)
-                found.add(work, manifest.cost, sum(manifest.sizes.values()) + bytes_not_written(scratch.root / ref))
+            build = partial(_choose, run, context, k, allowed)
+            used = bench.store.closure((bench.stage(stage, key, build).ref,))
+            found.append(_added(bench.store, used.keys() - before, store, _computing(run)))
         return found
+
+    def _describing(self, run: Run, splits: Splits, store: Store) -> Amount:
+        """What the reports on what was chosen add, all runs on the pool together."""
+        n = len(splits.pool)
+        if n <= WHOLE:
+            return self._described(run, splits, store)
+        small, large = (self._described(run, _part(splits, rows), store) for rows in PARTS)
+        return extrapolated(small, large, PARTS, n)
+
+    def _described(self, run: Run, splits: Splits, store: Store) -> Amount:
+        bench, models, material = self._bench(splits), self._models(run, splits, store), run.material(splits)
+        before = _refs(bench.store)
+        if run.diversity:
+            context = Context(DESCRIBING, bench, material, models)
+            context.embed([full_text(row) for row in context.pool])
+        if run.perplexity is not None:
+            context = Context(PERPLEXITY_NEEDS, bench, replace(material, scorer=run.perplexity), models)
+            for arm in ARMS.values():
+                response_losses(context, arm)
+        return _added(bench.store, _refs(bench.store) - before, store, _computing(run))
+
+    def _bench(self, splits: Splits) -> Bench:
+        """On the store of pools of this size."""
+        return Bench(Store(self._scratch / str(len(splits.pool))))
+
+    def _models(self, run: Run, splits: Splits, store: Store) -> DryModels:
+        return DryModels(
+            self._outlines, run.dataset.task, run.train, lambda lm: self._length(lm, run, splits, store, tuned=False)
+        )
 
     def _tuning(
         self, run: Run, pairs: Mapping[str, Pair], k: int, choice: str, chosen: Sequence[str] | None, store: Store
@@ -274,6 +296,25 @@ class _DryRuns:
             free, shown = _answers_before(store, lm, run, tuned), _shown_before(store, lm, run)
             self._lengths[key] = AnswerLength(*(round(responses if n is None else n) for n in (free, shown)))
         return self._lengths[key]
+
+
+def _choose(run: Run, context: Context, k: int, allowed: np.ndarray, folder: Path) -> None:
+    values = compute_scores(run.selector, context, k, allowed).values
+    np.savez(folder / "scores.npz", allow_pickle=False, values=values)
+
+
+def _added(scratch: Store, refs: Collection[str], store: Store, computing: Sequence[LM | Encoder]) -> Amount:
+    """What these dry stages in `scratch` amount to, those apart that are in the real `store`."""
+    found = Amount()
+    for ref, manifest in _manifests(scratch):
+        if ref in refs and store.find(manifest.stage, manifest.key) is None:
+            work = work_of(manifest.stage, manifest.identity, manifest.cost, computing)
+            found.add(work, manifest.cost, sum(manifest.sizes.values()) + bytes_not_written(scratch.root / ref))
+    return found
+
+
+def _refs(store: Store) -> set[str]:
+    return {ref for ref, _ in _manifests(store)}
 
 
 def _evaluate(run: Run, splits: Splits, models: DryModels, bench: Bench) -> None:

@@ -1,18 +1,24 @@
 """What a sweep will cost: against the same sweep really run, and the parts that the numbers are made of."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dwbench import estimate as estimating
+from dwbench.amounts import Amount, extrapolated, total
 from dwbench.cli import main
+from dwbench.commands.estimate import told
 from dwbench.component import identity
 from dwbench.cost import Cost
-from dwbench.estimate import Amount, Estimate, estimate, extrapolated, measured, models_of, total
+from dwbench.estimate import FEW, PARTS, Estimate, estimate, measured, models_of, sizes_in_parts
 from dwbench.models.spec import LM
+from dwbench.selectors import ifd
 from dwbench.selectors.models import LoadedModels
+from dwbench.selectors.nuggets import Nuggets
+from dwbench.selectors.staff import STAFF
 from dwbench.store import Artefact, Bench, Store
 from dwbench.sweep import Sweep, plan
 from dwbench.throughput import Given, Measured, Work, model_key, work_of
@@ -110,6 +116,72 @@ def test_a_large_pool_by_parts_of_it(tiny: list[str], models: LoadedModels, monk
         assert one.selection.cost.forward_calls == pytest.approx(known.selection.cost.forward_calls, rel=0.1)
         assert one.selection.cost.flop == pytest.approx(known.selection.cost.flop, rel=0.15)
         assert one.selection.stored == pytest.approx(known.selection.stored, rel=0.3)
+
+
+def test_rounds_are_not_lost_where_few_are_chosen_of_a_part(
+    tiny: list[str], models: LoadedModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """9 of 60 rows take 3 rounds of 3, so 2 tunings and 2 passes; the same share of 15 rows would be 2 rounds of 1."""
+    arguments = [*tiny, "dataset.pool_rows=60", "selector=diverse_evol", "selector.rounds=2", "select_only=true"]
+    arguments[arguments.index("budget=0.25")] = "budget=9"
+    (whole,) = estimated(arguments, models)
+    monkeypatch.setattr(estimating, "WHOLE", 30)
+    monkeypatch.setattr(estimating, "PARTS", (15, 30))
+    monkeypatch.setattr(estimating, "FEW", 3)
+    (found,) = estimated(arguments, models)
+    assert found.selection.cost.forward_calls == pytest.approx(whole.selection.cost.forward_calls, rel=0.1)
+    assert found.selection.cost.backward_calls == pytest.approx(whole.selection.cost.backward_calls, rel=0.25)
+    assert found.selection.cost.flop == pytest.approx(whole.selection.cost.flop, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("n", "k", "small", "large"),
+    [
+        (10_000, 1_000, (100,), (200,)),  # the same share
+        (10_000, 500, (50,), (100,)),
+        (25_000, 250, (60,), (60, 110)),  # 1 %: of 1,000 rows that would be 10
+        (25_000, 500, (70,), (70, 120)),
+        (25_000, 100, (54,), (54, 100)),
+        (25_000, 20, (20,), (20,)),
+        (3_000, 1, (1,), (1,)),
+    ],
+)
+def test_how_many_are_chosen_of_parts(n: int, k: int, small: tuple[int, ...], large: tuple[int, ...]) -> None:
+    assert (PARTS, FEW) == ((1000, 2000), 50)
+    assert sizes_in_parts(n, k) == (small, large)
+
+
+def test_what_methods_do_a_fixed_number_of_is_done_in_the_smaller_part() -> None:
+    assert max(Nuggets().m, STAFF().strata * STAFF().verified, ifd.WARMUP_CLUSTERS * ifd.WARMUP_ROWS) <= PARTS[0]
+
+
+def test_a_file_of_tags_that_has_none_for_the_drawn_rows(
+    tiny: list[str], models: LoadedModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimating, "WHOLE", 10)
+    monkeypatch.setattr(estimating, "PARTS", (5, 10))
+    pool = plan([*tiny, "selector=random"], multirun=True).planned[0].splits.pool
+    drawn = {row.id for row in estimating._drawn(pool, 10)}
+    other = next(row.id for row in pool if row.id not in drawn)
+    (tmp_path / "tags.jsonl").write_text(json.dumps({"id": other, "tags": ["sport"]}) + "\n")
+    (found,) = estimated([*tiny, "selector=mig", "selector.tags=file", "selector.tags_file=tags.jsonl"], models)
+    assert found.drawn
+    assert found.selection == Amount(stored=found.selection.stored)
+
+
+def test_describing_is_a_column_of_its_own(tiny: list[str], models: LoadedModels) -> None:
+    plain, *described = estimated([*tiny, "selector=low_ppl"], models) + estimated(
+        [*tiny, "selector=low_ppl,ifd,k_center", "selector_settings.k_center.text=full", "diversity=true"], models
+    )
+    assert plain.describing == Amount()
+    low, ifd_, center = described
+    assert tokens(low.selection.cost) == tokens(plain.selection.cost)
+    assert low.describing.cost.forward_calls == 16
+    assert ifd_.describing == center.describing == Amount()
+    assert center.selection.work == {}  # its embeddings are those that were described by before
+    speed = Given(tflops=1, decoded=1)
+    assert "describing" in told(described, speed).splitlines()[0]
+    assert "describing" not in told([plain], speed).splitlines()[0]
 
 
 INFERENCE, TUNING, EVALUATION = (Work("m", kind) for kind in ("inference", "tuning", "evaluation"))

@@ -3,12 +3,19 @@
 import textwrap
 from collections.abc import Callable, Sequence
 
+from dwbench.amounts import Amount, total
 from dwbench.errors import UserError
-from dwbench.estimate import PARTS, WHOLE, Amount, Estimate, total
+from dwbench.estimate import PARTS, WHOLE, Estimate
 from dwbench.report.formats import Column, short, text_grid
 from dwbench.throughput import Given, Measured, Throughput
 
 WIDTH = 100
+
+PHASES = ("data", "selection", "describing", "tuning", "evaluation")
+"""Of `Estimate`."""
+
+SELDOM = ("data", "describing")
+"""Left out where no run does it."""
 
 
 def told(estimates: Sequence[Estimate], throughput: Throughput) -> str:
@@ -39,12 +46,13 @@ def seconds(amount: Amount, throughput: Throughput) -> float | None:
 
 
 def _amounts(estimates: Sequence[Estimate]) -> list[Amount]:
-    return [amount for one in estimates for amount in (one.selection, one.tuning, one.evaluation)]
+    return [getattr(one, name) for one in estimates for name in PHASES]
 
 
 def _columns(estimates: Sequence[Estimate], throughput: Throughput) -> list[Column]:
     """A row a run, and one for all of them."""
-    rows = [(one.selection, one.tuning, one.evaluation) for one in estimates]
+    names = [name for name in PHASES if name not in SELDOM or any(getattr(one, name).work for one in estimates)]
+    rows = [tuple(getattr(one, name) for name in names) for one in estimates]
     parts = [*rows, tuple(total(amounts) for amounts in zip(*rows, strict=True))]
     wholes = [total(amounts) for amounts in parts]
 
@@ -56,7 +64,7 @@ def _columns(estimates: Sequence[Estimate], throughput: Throughput) -> list[Colu
         Column("rows", (*(f"{one.rows:,}" for one in estimates), "")),
         *(
             Column(f"{name}\nhours", tuple(_hours(amounts[part], throughput) for amounts in parts))
-            for part, name in enumerate(("selection", "tuning", "evaluation"))
+            for part, name in enumerate(names)
         ),
         Column("device\nhours", tuple(_hours(whole, throughput) for whole in wholes)),
         counted("tokens\nforward", lambda amount: amount.cost.forward_tokens),
@@ -88,10 +96,12 @@ def _notes(estimates: Sequence[Estimate], throughput: Throughput) -> list[str]:
         "Answers are taken to be as long as those to the same task in the store, or else as the pool's responses, "
         "which small models exceed (--answer-tokens N for another length).",
     ]
+    if any(one.describing.work for one in estimates):
+        notes.append("Describing: reports on what was chosen (diversity, perplexity), charged to no selector.")
     if any(one.drawn for one in estimates):
         notes.append(
             f"Pools of more than {WHOLE:,} rows: the selectors' work on {PARTS[0]:,} and {PARTS[1]:,} drawn rows, "
-            "drawn out in a straight line."
+            "drawn out in a straight line; what stops growing beyond that is overestimated."
         )
     if any(one.run.evaluation.tasks and not one.run.select_only for one in estimates):
         notes.append("eval.tasks: other tasks of lm-eval are not in it.")

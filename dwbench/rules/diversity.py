@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dwbench.rules.clusters import kmeans_labels
-from dwbench.rules.novelty import CHUNK, cosine_distances, densities, novelsum, unit_rows
+from dwbench.rules.matching import unit_rows
+from dwbench.rules.novelty import CHUNK, cosine_distances, densities, novelsum
 
 NEAR = 0.95
 """Cosine above which two rows are near duplicates."""
@@ -40,7 +41,7 @@ class PoolProfile(NamedTuple):
 def pool_profile(vectors: np.ndarray, seed: int) -> PoolProfile:
     """Densities (10 neighbours, power 0.5) and k-means clusters of a pool's embeddings, [N, d].
 
-    Work N^2 d, a few seconds at N = 10,000; memory 256 x N float32 and the vectors in float64.
+    Work N^2 d, a few seconds at N = 10,000; memory 256 x N numbers of 12 bytes and the vectors in float64, never N x N.
     """
     clusters = max(1, min(CLUSTERS, len(vectors) // 10))
     return PoolProfile(densities(vectors), kmeans_labels(vectors, clusters, seed))
@@ -56,8 +57,8 @@ def diversity_report(
 ) -> dict[str, float]:
     """All numbers on one set; those that are undefined for it are left out.
 
-    Work n N d and n^2 log n; memory 256 x N float32. The order of the rows has no part in it but for the samples of
-    `vocd_d`.
+    Work n N d and n^2 log n; memory 256 x N numbers and the vectors in float64, never n x n. The order of the rows has
+    no part in it but for the samples of `vocd_d`.
 
     Args:
         vectors: of the pool, [N, d].
@@ -95,7 +96,7 @@ def diversity_report(
 
 
 def nearest_distances(vectors: np.ndarray) -> np.ndarray:
-    """Distance of every row to the nearest other one, [n] float64; NaN for a single row."""
+    """Distance of every row to the nearest other one, [n] float64; NaN for a single row. Memory 256 x n float32."""
     n = len(vectors)
     if n < 2:
         return np.full(n, np.nan)
@@ -110,18 +111,22 @@ def nearest_distances(vectors: np.ndarray) -> np.ndarray:
 
 
 def mean_pairwise_distance(vectors: np.ndarray) -> float:
-    """Mean distance of two different rows (DistSum); NaN for a single row. Work n d."""
+    """Mean distance of two different rows (DistSum); NaN for a single row. Work n d, memory 2 n d float64: from the sum
+    of the unit rows, without the distances themselves."""
     n = len(vectors)
     if n < 2:
         return math.nan
-    units = unit_rows(vectors).astype(np.float64)
+    units = unit_rows(vectors)
     cosines = float((units.sum(axis=0) ** 2).sum() - (units**2).sum())  # of all ordered pairs
     return 1 - cosines / (n * (n - 1))
 
 
 def facility_location_value(vectors: np.ndarray, chosen: np.ndarray) -> float:
-    """Mean over the pool's rows [N, d] of the cosine with the nearest row of the set, negative ones counting 0."""
-    units = unit_rows(vectors)
+    """Mean over the pool's rows [N, d] of the cosine with the nearest row of the set, negative ones counting 0.
+
+    Work N n d; memory 256 x n float32 and the vectors in float64.
+    """
+    units = unit_rows(vectors).astype(np.float32)
     own = units[chosen]
     total = 0.0
     for start in range(0, len(units), CHUNK):
@@ -139,9 +144,9 @@ def partition_entropy(clusters: np.ndarray) -> float:
 def vendi(vectors: np.ndarray) -> float:
     """Vendi score (Friedman & Dieng 2023): exp of the entropy of the eigenvalues of the cosine kernel / n.
 
-    An effective number of different rows, from 1 to n, and at most d. Work n d^2.
+    An effective number of different rows, from 1 to n, and at most d. Work n d^2; memory min(n, d)^2 float64.
     """
-    units = unit_rows(vectors).astype(np.float64)
+    units = unit_rows(vectors)
     # The kernel's eigenvalues that are not 0 are those of the smaller product of the two.
     product = units @ units.T if len(units) < units.shape[1] else units.T @ units
     eigenvalues = np.clip(np.linalg.eigvalsh(product), 0, None)

@@ -49,7 +49,12 @@ class Graph(NamedTuple):
 
 
 def facility_location(
-    similarities: Similarities, n: int, k: int, weight: float = 1.0, worth: np.ndarray | None = None
+    similarities: Similarities,
+    n: int,
+    k: int,
+    weight: float = 1.0,
+    worth: np.ndarray | None = None,
+    relative: bool = False,
 ) -> Cover:
     """k of n rows for which weight x FL + the sum of their `worth` grows greedily, by default FL alone.
 
@@ -58,11 +63,12 @@ def facility_location(
     these get few, about N / i for the i-th pick. So all picks together cost about 1 + ln k passes over the N x N
     similarities, where evaluating anew costs one row of N for each look at a candidate.
 
-    Memory: N x N similarities up to `HELD` bytes; beyond that, blocks of `CHUNK` x N, and each pass works the
-    similarities out again.
+    Memory: N x N similarities up to `HELD` bytes; beyond that, blocks of `CHUNK` x N and a copy, and each pass works
+    the similarities out again.
 
     Args:
         worth: what a row adds whatever else is chosen, [n]; None: nothing.
+        relative: whether FL is divided by the largest FL of a single row, so that the first gain of FL is 1.
 
     Returns:
         The rows, and weight x gain + worth of each.
@@ -75,6 +81,8 @@ def facility_location(
     covered = np.zeros(n, dtype=rows.dtype)
     gains = _served(rows, everyone, covered, np.full(n, np.inf, dtype=rows.dtype))
     extra = np.zeros(n) if worth is None else np.array(worth, dtype=np.float64)
+    if relative and gains.max(initial=0.0) > 0:
+        weight = weight / float(gains.max())
     tie = weight * TIE[rows.dtype.itemsize] * n
     picks, values = np.empty(k, dtype=np.int64), np.empty(k)
     for turn in range(k):
@@ -175,7 +183,7 @@ def nearest_graph(similarities: Similarities, n: int, neighbours: int) -> Graph:
 
 
 def objective(similarities: Similarities, n: int, picks: np.ndarray) -> float:
-    """FL of the rows at `picks`."""
+    """FL of the rows at `picks`. Memory: `CHUNK` x N similarities."""
     nearest = np.zeros(n)
     for start in range(0, len(picks), CHUNK):
         np.maximum(nearest, similarities(picks[start : start + CHUNK]).max(axis=0), out=nearest)

@@ -35,7 +35,7 @@ def log_importance(
     """log p_target(row) - log p_pool(row) of every row, [N] float64; 0 for a row without n-grams.
 
     Both are bags of n-grams: the sum over a row's n-grams of the log-ratio of their frequencies in the two sets, so a
-    long row lies further from 0.
+    long row lies further from 0. Memory: a few numbers for each bucket, beside the n-grams themselves (8 bytes each).
 
     Args:
         rows: buckets of each row's n-grams, as from `hashed_ngrams`: those of the pool, N arrays.

@@ -10,6 +10,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from dwbench.rules.matching import unit_rows
+
 Gain = Literal["gradient", "exact"]
 
 OFFSET = 1e-6
@@ -60,14 +62,15 @@ def label_edges(vectors: np.ndarray, threshold: float = 0.9, factor: float = 1.0
 
     The cosine of two labels' vectors where that is at least `threshold`, times `factor`; 1 on the diagonal.
 
+    Work labels^2 d; memory `CHUNK` x labels float64, the vectors in float64, and about 40 bytes for each edge. At a
+    `threshold` that joins nearly all labels the edges themselves are labels x labels.
+
     Args:
         vectors: [labels, d], of any length.
     """
     from scipy import sparse
 
-    points = np.asarray(vectors, dtype=np.float64)
-    lengths = np.linalg.norm(points, axis=1, keepdims=True)
-    units = points / np.where(lengths > 0, lengths, 1)
+    units = unit_rows(vectors)
     n = len(units)
     starts, ends, weights = [np.arange(n)], [np.arange(n)], [np.ones(n)]
     for start in range(0, n, CHUNK):
@@ -85,7 +88,8 @@ def spread_labels(labels: Sequence[Sequence[int]], quality: np.ndarray, edges: A
     """What every row brings to every label: sparse [N, labels] float64.
 
     A row gives its quality to each of its labels, and each label shares it out over the labels it is joined with, by
-    `edges` divided by its column sums. So a row's sum is kept only where the joined labels have equal columns.
+    `edges` divided by its column sums. So a row's sum is kept only where the joined labels have equal columns. Memory:
+    12 bytes for each label that a row reaches, of N rows.
 
     Args:
         labels: of every row; one that occurs twice in a row counts once.
@@ -117,7 +121,8 @@ def most_informative(spread: Any, k: int, gain: Gain = "gradient", phi: Phi | No
     labels first. Rows that bring nothing have gain 0. Of equal gains the first row wins.
 
     A pick changes the gain of the rows that share a label with it, and no others are worked out again: the result is
-    that of working out all of them, at the cost of these rows' entries and a look at N gains. Nothing is dense.
+    that of working out all of them, at the cost of these rows' entries and a look at N gains. Nothing is dense: memory
+    two more copies of `spread`, and the entries of the rows that a pick changes.
 
     Args:
         spread: [N, labels], sparse (`spread_labels`).

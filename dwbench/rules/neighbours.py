@@ -18,7 +18,7 @@ class Neighbours(NamedTuple):
 
 def cosines_with_others(embeddings: np.ndarray, chunk: int) -> Iterator[tuple[int, np.ndarray]]:
     """Blocks of at most `chunk` rows of the cosine matrix, each with its first row's position; a row with itself is
-    -inf. `embeddings` are unit rows, [N, d]."""
+    -inf. `embeddings` are unit rows, [N, d]. Memory: chunk x N cosines."""
     for start in range(0, len(embeddings), chunk):
         block = embeddings[start : start + chunk] @ embeddings.T
         rows = np.arange(len(block))

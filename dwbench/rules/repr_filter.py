@@ -18,22 +18,14 @@ class Filtered(NamedTuple):
     tau: float
 
 
-def repr_filter(vectors: np.ndarray, order: np.ndarray, k: int, tau: float) -> np.ndarray:
-    """The first k rows of `order` whose cosine with every row accepted before is at most `tau`, [k] int64.
-
-    Where there are fewer, with a larger `tau`, as `filtered` finds it.
-    """
-    return filtered(vectors, order, k, tau).picks
-
-
 def filtered(vectors: np.ndarray, order: np.ndarray, k: int, tau: float) -> Filtered:
-    """The same with the threshold that was used.
+    """The first k rows of `order` whose cosine with every row accepted before is at most `tau`, and the threshold used.
 
     Where fewer than k rows pass, the threshold comes from bisection between `tau` and 1, at which all pass. (More
     rows need not pass a larger one, so it is one at which k pass, and at some smaller one within `PRECISION` they
     don't; the published code returns fewer rows.)
 
-    Work N k d for each threshold that is tried, 1 + 10 from 0.9 on; memory `CHUNK` x k.
+    Work N k d for each threshold that is tried, 1 + 10 from 0.9 on; memory `CHUNK`^2 cosines and a copy of the k rows.
 
     Args:
         vectors: unit rows, [N, d].

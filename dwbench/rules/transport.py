@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-CHUNK = 512
-"""Rows whose distances to others are worked out together."""
+CELLS = 2**23
+"""Distances that are held at a time, 64 MB of them."""
 
 
 class Spread(NamedTuple):
@@ -13,6 +13,15 @@ class Spread(NamedTuple):
 
     share: np.ndarray
     s: float
+
+
+class Nearest(NamedTuple):
+    """Of each query the nearest rows: `rows` [m, K] int64 and `distance` [m, K], nearest first. `of_row`: of each row
+    the distance to its nearest query, [N]."""
+
+    rows: np.ndarray
+    distance: np.ndarray
+    of_row: np.ndarray
 
 
 class Transport(NamedTuple):
@@ -44,6 +53,10 @@ def transport(
 
     Every query has 1/m to give, to its nearest rows by Euclidean distance; equally near ones in order of position.
 
+    Work N m d, and n^2 d for the n rows that are a neighbour of some query. Memory: the vectors in float64, 50 bytes
+    for each of the m x K neighbours, and blocks of `CELLS` distances (at least one query with all rows); never m x N or
+    n x n.
+
     Args:
         pool: [N, d]. queries: [m, d], at least one.
         neighbours: rows that a query can give to, at most N. kde_neighbours: rows that a density is summed over.
@@ -55,23 +68,34 @@ def transport(
         raise ValueError("transport takes at least one query")
     if not 1 <= neighbours <= len(pool):
         raise ValueError(f"{neighbours} neighbours among {len(pool)} rows")
-    distances = np.empty((len(queries), len(pool)))
-    for start in range(0, len(pool), CHUNK):
-        distances[:, start : start + CHUNK] = np.sqrt(_squared_distances(queries, pool[start : start + CHUNK]))
-    nearest = np.argsort(distances, axis=1, kind="stable")[:, :neighbours]
-    union = np.unique(nearest)
+    nearest = nearest_rows(pool, queries, neighbours)
+    union = np.unique(nearest.rows)
     density = np.zeros(len(pool))
     density[union] = densities(pool[union], kde_neighbours, sigma)
-    found = spread(np.take_along_axis(distances, nearest, axis=1), density[nearest], alpha, c)
+    found = spread(nearest.distance, density[nearest.rows], alpha, c)
     given = found.share.ravel() / len(queries)
-    probability = np.bincount(nearest.ravel(), weights=given, minlength=len(pool))
-    return Transport(probability, density, distances.min(axis=0), found.s)
+    probability = np.bincount(nearest.rows.ravel(), weights=given, minlength=len(pool))
+    return Transport(probability, density, nearest.of_row, found.s)
+
+
+def nearest_rows(pool: np.ndarray, queries: np.ndarray, neighbours: int) -> Nearest:
+    """The `neighbours` nearest rows of each query by Euclidean distance, equally near ones in order of position."""
+    rows = np.empty((len(queries), neighbours), dtype=np.int64)
+    distance, of_row = np.empty((len(queries), neighbours)), np.full(len(pool), np.inf)
+    step = max(1, CELLS // len(pool))
+    for start in range(0, len(queries), step):
+        here = slice(start, start + step)
+        block = np.sqrt(_squared_distances(queries[here], pool))
+        rows[here] = np.argsort(block, axis=1, kind="stable")[:, :neighbours]
+        distance[here] = np.take_along_axis(block, rows[here], axis=1)
+        np.minimum(of_row, block.min(axis=0), out=of_row)
+    return Nearest(rows, distance, of_row)
 
 
 def densities(points: np.ndarray, neighbours: int, sigma: float) -> np.ndarray:
     """How crowded it is around each point: sum of max(0, 1 - d^2 / sigma^2) over its nearest points, itself included.
 
-    At least 1; an exact copy adds 1.
+    At least 1; an exact copy adds 1. Work n^2 d; memory blocks of `CELLS` float64.
 
     Args:
         points: [n, d]. neighbours: how many are summed over; all where there are fewer. sigma: above 0.
@@ -80,11 +104,12 @@ def densities(points: np.ndarray, neighbours: int, sigma: float) -> np.ndarray:
         [n] float64.
     """
     found = np.empty(len(points))
-    for start in range(0, len(points), CHUNK):
-        squared = _squared_distances(points[start : start + CHUNK], points)
+    step = max(1, CELLS // len(points))
+    for start in range(0, len(points), step):
+        squared = _squared_distances(points[start : start + step], points)
         if neighbours < len(points):
             squared = np.partition(squared, neighbours - 1, axis=1)[:, :neighbours]
-        found[start : start + CHUNK] = np.maximum(1 - squared / sigma**2, 0).sum(axis=1)
+        found[start : start + step] = np.maximum(1 - squared / sigma**2, 0).sum(axis=1)
     return found
 
 

@@ -7,12 +7,13 @@ import numpy as np
 
 from dwbench.component import component
 from dwbench.data.base import Turn
-from dwbench.representations.ratings import expected_ratings, rating_logits, rating_question, rating_tokens
+from dwbench.representations.ratings import expected_ratings, rating_logits, rating_question
 from dwbench.rules.ranking import Scores, scores
 from dwbench.rules.repr_filter import filtered
 from dwbench.selectors.context import Context
 from dwbench.selectors.material import Need
-from dwbench.selectors.texts import full_text
+from dwbench.selectors.picks import pool_vectors
+from dwbench.selectors.rated import check_ratings
 
 VERSION = 1
 
@@ -86,8 +87,14 @@ class Deita:
         return frozenset({"responses", "task", "scorer", "embedder"})
 
     def check(self, context: Context) -> None:
-        """Raises UserError where the ratings are not single tokens."""
-        rating_tokens(context.chat, RATINGS)
+        """Raises UserError where the ratings are not single tokens, and where no row fits into the rating prompts."""
+        task = context.task
+        of_rows = (exchanges(task.turns(row), row.response) for row in context.pool)
+        questions = (
+            [rating_question(prompt, *exchange) for exchange in found for prompt in (COMPLEXITY, QUALITY)]
+            for found in of_rows
+        )
+        check_ratings(context, "deita", questions, RATINGS)
 
     def choose(self, context: Context, k: int, allowed: np.ndarray) -> Scores:
         values = context.represent_rows(
@@ -97,10 +104,9 @@ class Deita:
             ("responses", "prompt", "scorer"),
             lambda positions: {"score": _rated(context, positions)},
         )["score"]
-        texts = [full_text(row) for row in context.pool]
         candidates = np.flatnonzero(allowed & ~np.isnan(values))
         best_first = candidates[np.argsort(-values[candidates], kind="stable")]
-        vectors = context.embed(texts, "embeddings of the pool")
+        vectors = pool_vectors(context, "full")
         found = filtered(vectors, best_first, min(k, len(best_first)), self.tau)
         preference, tier = values.copy(), np.where(allowed, 1, 2)
         preference[found.picks] = np.arange(len(found.picks), 0, -1)

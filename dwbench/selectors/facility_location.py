@@ -24,6 +24,9 @@ from dwbench.selectors.picks import picked, pool_vectors
 from dwbench.selectors.texts import Text
 from dwbench.selectors.uncertainty import Uncertainty
 
+EPSILON, NEIGHBOURS = 0.01, 256
+"""Where no other ones are given."""
+
 
 @component
 class FacilityLocation:
@@ -53,15 +56,15 @@ class FacilityLocation:
         similarity: `cosine` or `rbf`.
         method: `exact`; `stochastic`, the best of N / k x ln(1 / epsilon) drawn rows at each turn; or `sparse`, where a
             row counts only for those that have it among their `neighbours` most similar ones.
-        epsilon: of `stochastic`. neighbours: of `sparse`.
+        epsilon: of `stochastic`. neighbours: of `sparse`. Each is refused with another method.
         prefilter: an uncertainty selector, or None. prefilter_share: share of the pool that it leaves.
     """
 
     text: Text = "instruction"
     similarity: Literal["cosine", "rbf"] = "cosine"
     method: Literal["exact", "stochastic", "sparse"] = "exact"
-    epsilon: float = 0.01
-    neighbours: int = 256
+    epsilon: float = EPSILON
+    neighbours: int = NEIGHBOURS
     prefilter: Uncertainty | None = None
     prefilter_share: float = 1.0
 
@@ -75,6 +78,10 @@ class FacilityLocation:
             raise ValueError(f"epsilon: must be above 0 and below 1, not {self.epsilon}")
         if self.neighbours < 1:
             raise ValueError("neighbours: must be at least 1")
+        if self.method != "stochastic" and self.epsilon != EPSILON:
+            raise ValueError(f"epsilon: only method=stochastic draws candidates; leave it at {EPSILON}")
+        if self.method != "sparse" and self.neighbours != NEIGHBOURS:
+            raise ValueError(f"neighbours: only method=sparse has a graph; leave it at {NEIGHBOURS}")
         if not 0 < self.prefilter_share <= 1:
             raise ValueError(f"prefilter_share: must be above 0 and at most 1, not {self.prefilter_share}")
         if self.prefilter is None and self.prefilter_share != 1:

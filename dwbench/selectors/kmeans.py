@@ -13,6 +13,9 @@ from dwbench.selectors.material import Need
 from dwbench.selectors.picks import BARRED, CHOSEN, LEFT, pool_vectors
 from dwbench.selectors.texts import Text
 
+CLUSTERS = 1000
+"""Of NovelSum's comparison."""
+
 
 @component
 class KMeans:
@@ -30,12 +33,12 @@ class KMeans:
     Attributes:
         text: what of a row is embedded: `instruction`, or `full`, with its response.
         take: `uniform` or `centre`.
-        clusters: of `uniform`, at most k.
+        clusters: of `uniform`, at most k; refused with `centre`, which has k.
     """
 
     text: Text = "instruction"
     take: Literal["uniform", "centre"] = "uniform"
-    clusters: int = 1000
+    clusters: int = CLUSTERS
 
     version: ClassVar[int] = 1
     paper: ClassVar[str] = "baseline of Yang et al., ACL 2025, arXiv 2502.17184"
@@ -45,6 +48,8 @@ class KMeans:
     def __post_init__(self) -> None:
         if self.clusters < 1:
             raise ValueError("clusters: must be at least 1")
+        if self.take == "centre" and self.clusters != CLUSTERS:
+            raise ValueError(f"clusters: take=centre has as many clusters as rows to choose; leave it at {CLUSTERS}")
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -19,18 +19,16 @@ from dwbench.rules.label_graph import (
 from dwbench.rules.ranking import Scores, scores
 from dwbench.selectors.clusters import cluster_text, pool_clusters
 from dwbench.selectors.context import Context
-from dwbench.selectors.ifd import ifd
-from dwbench.selectors.losses import response_losses
 from dwbench.selectors.material import Need
-from dwbench.selectors.tags import Tags, file_tags, model_tags, read_tags
+from dwbench.selectors.picks import BARRED, CHOSEN, LEFT
+from dwbench.selectors.quality import pool_quality, quality_needs
+from dwbench.selectors.tags import Tags, check_tagging, check_tags, file_tags, model_tags, read_tags
 
 COARSER = 10
 """Fine clusters for each coarse one."""
 
-CHOSEN, LEFT, BARRED = 0, 1, 2
-"""Tiers."""
-
-NO_QUALITY = "its quality is undefined: no response token fits within max_length, or its loss is 0"
+CLUSTERS = 1000
+"""Fine clusters where no other number is given."""
 
 Notes = dict[str, float | int | str]
 
@@ -72,26 +70,26 @@ class MIG:
             `file`; `model` (the scorer writes tags of each row's question, one greedy answer a row behind two examples;
             an answer that is no list of tags gives none).
         tags_file: lines `{"id": ..., "tags": ["..."]}`, for `tags: file`. The tags are in the key, not the path.
-        quality: `none` (1 for all), `nll` (mean loss of the response under the scorer: the harder, the better), or
-            `ifd` (L(A|Q) / L(A) up to 1, else 0).
+        quality: `none` (1 for all), or `high_loss`, `ifd` or `length` (`dwbench.selectors.quality`), which are never
+            below 0. A row without one is invalid.
         gain: `gradient` (as published) or `exact`.
         phi: `power`, or `exponential`: 1 - exp(-x), for a quality around 1.
         edge_threshold: cosine from which on two labels are joined. edge_factor: what their edge's weight is times.
         divide: whether a row's quality is divided by its number of labels, so that many give no advantage.
-        clusters: fine clusters, at most a tenth of the rows; a tenth as many coarse ones.
+        clusters: fine clusters, at most a tenth of the rows; a tenth as many coarse ones. Refused with other tags.
     """
 
     tags: Literal["clusters", "file", "model"] = "clusters"
     tags_file: str | None = field(default=None, metadata=NOT_IN_KEY)
-    quality: Literal["none", "nll", "ifd"] = "none"
+    quality: Literal["none", "high_loss", "ifd", "length"] = "none"
     gain: Gain = "gradient"
     phi: Literal["power", "exponential"] = "power"
     edge_threshold: float = 0.9
     edge_factor: float = 1.0
     divide: bool = False
-    clusters: int = 1000
+    clusters: int = CLUSTERS
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     paper: ClassVar[str] = "Chen et al., Findings of ACL 2025, arXiv 2504.13835"
     cost_class: ClassVar[str] = (
         "1 pass of the text encoder (tags=model: 1 answer); with a quality 1 or 2 forward passes"
@@ -107,10 +105,12 @@ class MIG:
             raise ValueError("edge_factor: must be at least 0")
         if self.clusters < 1:
             raise ValueError("clusters: must be at least 1")
+        if self.tags != "clusters" and self.clusters != CLUSTERS:
+            raise ValueError(f"clusters: there are none with tags={self.tags}; leave it at {CLUSTERS}")
 
     def identity_fields(self) -> dict[str, Any]:
         """The fields, with a hash of its tags in place of the file's path. Raises UserError where it can't be read."""
-        return {**field_identities(self), "tags_file": self._tags_hash()}
+        return {**field_identities(self), "tags_file": self._tags_hash}
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -122,18 +122,24 @@ class MIG:
         if self.tags == "model":
             needs |= {"responses", "scorer"}
         if self.quality != "none":
-            needs |= {"responses", "task", "scorer"}
+            needs |= quality_needs(self.quality)
         return frozenset(needs)
 
     def check(self, context: Context) -> None:
-        """Raises UserError for a file that has no tags for any row of the pool."""
+        """Raises UserError for a file that has no tags for any row of the pool, and where the scorer can tag none."""
         if self.tags_file is not None:
-            file_tags(self.tags_file, self._tags, context.ids)
+            check_tags(self.tags_file, self._tags, context.ids)
+        if self.tags == "model":
+            check_tagging(context)
 
     def choose(self, context: Context, k: int, allowed: np.ndarray) -> Scores:
+        with context.importing():
+            import scipy.sparse  # noqa: F401
         n = context.n_rows
         labels = self._labels(context)
-        quality = self._quality(context)
+        quality, reasons = np.ones(n), ("",) * n
+        if self.quality != "none":
+            quality, reasons = pool_quality(context, self.quality)
         may = np.flatnonzero(allowed & ~np.isnan(quality))
         # Rows with the same labels tie, and of equal ones the first is taken: in the seed's order, not the content's.
         may = may[np.argsort(context.draw("mig", "ties")[may])]
@@ -154,7 +160,7 @@ class MIG:
             "label_edges": (edges.nnz - len(labels.vectors)) // 2,
             "labels_reached": int((found.totals > 0).sum()),
         }
-        return scores(values, preference, tuple(np.where(np.isnan(quality), NO_QUALITY, "").tolist()), tier, notes)
+        return scores(values, preference, reasons, tier, notes)
 
     @cached_property
     def _tags(self) -> dict[str, Tags]:
@@ -162,6 +168,7 @@ class MIG:
         assert self.tags_file is not None
         return read_tags(self.tags_file)
 
+    @cached_property
     def _tags_hash(self) -> str | None:
         if self.tags_file is None:
             return None
@@ -169,7 +176,7 @@ class MIG:
 
     def _labels(self, context: Context) -> Labels:
         if self.tags_file is not None:
-            read = file_tags(self.tags_file, self._tags, context.ids)
+            read = file_tags(self._tags, context.ids)
             told: Notes = {"rows_not_in_tags_file": read.missing, "lines_of_other_rows": read.unused}
             return tag_labels(context, read.of_rows, told)
         if self.tags == "model":
@@ -177,16 +184,6 @@ class MIG:
             told = {"rows_too_long_to_ask": int((~written.asked).sum())}
             return tag_labels(context, written.of_rows, told)
         return cluster_labels(context, self.clusters)
-
-    def _quality(self, context: Context) -> np.ndarray:
-        """Quality of every row, [N], at least 0; NaN where it is undefined."""
-        if self.quality == "none":
-            return np.ones(context.n_rows)
-        conditional = response_losses(context, "prompt").mean(score_eos=True)
-        if self.quality == "nll":
-            return conditional
-        values = ifd(conditional, response_losses(context, "header").mean(score_eos=True), "loss")
-        return np.where(values > 1, 0.0, values)
 
 
 def tag_labels(context: Context, of_rows: Sequence[Tags], notes: Notes) -> Labels:

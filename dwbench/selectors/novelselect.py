@@ -9,12 +9,12 @@ from dwbench.rules.novelty import Form, copies, cosine_distances, densities, nov
 from dwbench.rules.ranking import Scores, scores
 from dwbench.selectors.context import Context
 from dwbench.selectors.material import Need
-from dwbench.selectors.texts import full_text
+from dwbench.selectors.picks import BARRED, CHOSEN, LEFT, pool_vectors
 
 DENSITY_VERSION = 1
 
-CHOSEN, LEFT, BARRED = 0, 1, 2
-"""Tiers."""
+NEIGHBOURS = 10
+"""Of the published code."""
 
 
 @component
@@ -34,20 +34,20 @@ class NovelSelect:
     8B base model, of 256 tokens of text at most; here it is the run's `embedder`.
 
     Exact. Work N k^2 / 2; memory 6 N k bytes: 0.4 GB at N = 25,000 and k = 2,500. Charged are the
-    embeddings, the densities (N^2 d) and this.
+    embeddings, the densities (N^2 d, in blocks of 256 x N) and this.
 
     Attributes:
-        neighbours: nearest rows that make a density.
+        neighbours: nearest rows that make a density; refused where `density_power` is 0.
         density_power: b; 0: density has no part in it.
         distance_power: a; 0: all chosen rows weigh the same.
     """
 
-    neighbours: int = 10
+    neighbours: int = NEIGHBOURS
     density_power: float = 0.5
     distance_power: float = 1.0
     variant: Form = "paper"
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     paper: ClassVar[str] = "Yang et al., ACL 2025, arXiv 2502.17184"
     cost_class: ClassVar[str] = "1 pass of the text encoder a row; N x N and N x k cosines, N k^2 / 2 insertions"
     fixed_share: ClassVar[float | None] = None
@@ -58,13 +58,16 @@ class NovelSelect:
         for name, power in (("density_power", self.density_power), ("distance_power", self.distance_power)):
             if power < 0:
                 raise ValueError(f"{name}: must be at least 0")
+        if self.density_power == 0 and self.neighbours != NEIGHBOURS:
+            raise ValueError(f"neighbours: density has no part with density_power=0; leave it at {NEIGHBOURS}")
 
     @property
     def needs(self) -> frozenset[Need]:
         return frozenset({"responses", "embedder", "seed"})
 
     def choose(self, context: Context, k: int, allowed: np.ndarray) -> Scores:
-        vectors = context.embed([full_text(row) for row in context.pool])
+        vectors = pool_vectors(context, "full")
+        groups = copies(vectors)
         density = self._density(context, vectors)
         drawn = context.draw("novelselect", "first")
         may = np.flatnonzero(allowed)
@@ -78,13 +81,13 @@ class NovelSelect:
                 int(np.argmin(drawn[may])),
                 self.distance_power,
                 self.variant,
-                copies(vectors[may]) if self.variant == "paper" else None,
+                groups[may] if self.variant == "paper" else None,
             )
             chosen = may[found.picks]
             values[may] = preference[may] = found.left
             values[chosen], preference[chosen] = found.values, np.arange(len(chosen), 0, -1)
             tier[chosen] = CHOSEN
-        notes: dict[str, float | int | str] = {"copies": context.n_rows - len(np.unique(copies(vectors)))}
+        notes: dict[str, float | int | str] = {"copies": context.n_rows - len(np.unique(groups))}
         return scores(values, preference, ("",) * context.n_rows, tier, notes)
 
     def _density(self, context: Context, vectors: np.ndarray) -> np.ndarray:

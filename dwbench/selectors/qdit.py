@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from dwbench.component import component
-from dwbench.rules.facility import Similarities, cosine, facility_location, objective
+from dwbench.rules.facility import cosine, facility_location, objective
 from dwbench.rules.ranking import Scores
 from dwbench.selectors.context import Context
 from dwbench.selectors.material import Need
@@ -35,8 +35,9 @@ class QDIT:
 
     Attributes:
         text: what of a row is embedded: `instruction`, or `full`, with its response.
-        quality: `nll`, `ifd` or `length` (`dwbench.selectors.quality`). A row without one is invalid.
+        quality: `low_loss`, `high_loss`, `ifd` or `length` (`dwbench.selectors.quality`). A row without one is invalid.
         alpha: weight of the quality.
+        scale: `n` or `first_gain`: what d is divided by.
     """
 
     text: Text = "instruction"
@@ -44,7 +45,7 @@ class QDIT:
     alpha: float = 0.5
     scale: Scale = "n"
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     paper: ClassVar[str] = "Bukharin et al., Findings of EMNLP 2024, arXiv 2311.14736"
     cost_class: ClassVar[str] = "1 pass of the text encoder a row; N x N cosines; what the quality costs"
     fixed_share: ClassVar[float | None] = None
@@ -66,15 +67,11 @@ class QDIT:
             return picked(candidates, may, np.empty(0), {}, reasons)
         similarities, n = cosine(vectors[may], np.float32), len(may)
         scaled = min_max(quality[may])
-        weight = (1 - self.alpha) / coverage_scale(similarities, n, self.scale)
-        found = facility_location(similarities, n, min(k, n), weight, self.alpha * scaled)
+        relative = self.scale == "first_gain"
+        weight = (1 - self.alpha) / (1 if relative else n)
+        found = facility_location(similarities, n, min(k, n), weight, self.alpha * scaled, relative)
         notes: dict[str, float | int | str] = {
             "coverage": objective(similarities, n, found.picks) / n,
             "quality_mean": float(scaled[found.picks].mean()),
         }
         return picked(candidates, may[found.picks], found.gains, notes, reasons)
-
-
-def coverage_scale(similarities: Similarities, n: int, scale: Scale) -> float:
-    """What d is divided by: n, or the largest coverage of a single row."""
-    return float(n) if scale == "n" else float(facility_location(similarities, n, 1).gains[0])

@@ -9,10 +9,11 @@ from dwbench.selectors.ifd import ifd
 from dwbench.selectors.losses import response_losses
 from dwbench.selectors.material import Need
 
-Quality = Literal["nll", "ifd", "length"]
+Quality = Literal["low_loss", "high_loss", "ifd", "length"]
 """Higher is better:
 
-- `nll`: minus the response's mean loss (end of turn included) under the scorer;
+- `low_loss`: minus the response's mean loss (end of turn included) under the scorer: the likelier, the better;
+- `high_loss`: that loss itself: the harder, the better;
 - `ifd`: IFD as `ifd` has it by default, the ratio of the losses with and without the prompt; 0 for rows above 1,
   which are misaligned;
 - `length`: tokens of the response, of the model to be tuned.
@@ -35,8 +36,9 @@ def pool_quality(context: Context, quality: Quality) -> tuple[np.ndarray, tuple[
         lengths = [len(context.chat.ids(row.response)) for row in context.pool]
         return np.array(lengths, dtype=np.float64), ("",) * context.n_rows
     losses = response_losses(context, "prompt")
-    if quality == "nll":
-        return -losses.mean(score_eos=True), losses.reasons()
+    if quality in ("low_loss", "high_loss"):
+        mean = losses.mean(score_eos=True)
+        return (-mean if quality == "low_loss" else mean), losses.reasons()
     values = ifd(losses.mean(score_eos=True), response_losses(context, "header").mean(score_eos=True), "loss")
     undefined = np.isnan(values)
     reasons = tuple(

@@ -30,7 +30,7 @@ class ReprFilter:
     Attributes:
         text: what of a row is embedded: `full`, with its response, or `instruction`.
         tau: highest cosine of two chosen rows.
-        quality: `nll`, `ifd` or `length` (`dwbench.selectors.quality`); None: a drawn order.
+        quality: `low_loss`, `high_loss`, `ifd` or `length` (`dwbench.selectors.quality`); None: a drawn order.
     """
 
     text: Text = "full"

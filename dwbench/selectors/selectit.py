@@ -5,10 +5,12 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from dwbench.component import component
-from dwbench.representations.ratings import rating_logits, rating_question, rating_tokens, softmax
+from dwbench.data.base import Example
+from dwbench.representations.ratings import rating_logits, rating_question, softmax
 from dwbench.rules.ranking import Scores, scores
 from dwbench.selectors.context import Context
 from dwbench.selectors.material import Need
+from dwbench.selectors.rated import check_ratings
 
 VERSION = 1
 
@@ -87,8 +89,8 @@ class SelectIT:
         return frozenset({"responses", "task", "scorer"})
 
     def check(self, context: Context) -> None:
-        """Raises UserError where the ratings are not single tokens."""
-        rating_tokens(context.chat, RATINGS)
+        """Raises UserError where the ratings are not single tokens, and where no row fits into the questions."""
+        check_ratings(context, "selectit", (_asked(context, row) for row in context.pool), RATINGS)
 
     def score(self, context: Context) -> Scores:
         logits = context.represent_rows(
@@ -107,11 +109,12 @@ class SelectIT:
 
 def _logits(context: Context, positions: range) -> np.ndarray:
     """[positions, questions, ratings]; NaN where a question does not fit."""
-    rows = [context.pool[position] for position in positions]
-    asked = [
-        rating_question(question, "\n\n".join(content for _, content in context.task.turns(row)), row.response)
-        for row in rows
-        for question in QUESTIONS
-    ]
+    asked = [question for position in positions for question in _asked(context, context.pool[position])]
     found = rating_logits(context.scorer, asked, RATINGS, "ratings by 5 questions")
-    return found.reshape(len(rows), len(QUESTIONS), RATINGS)
+    return found.reshape(len(positions), len(QUESTIONS), RATINGS)
+
+
+def _asked(context: Context, row: Example) -> list[str]:
+    """The questions about one row."""
+    instruction = "\n\n".join(content for _, content in context.task.turns(row))
+    return [rating_question(question, instruction, row.response) for question in QUESTIONS]

@@ -4,16 +4,19 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from dwbench.component import key_of
 from dwbench.data.base import Turn
 from dwbench.errors import UserError
 from dwbench.files import expanded
-from dwbench.selectors.context import Context
+from dwbench.models.chat import Chat
+from dwbench.selectors.context import ROWS_A_BLOCK, Context
 from dwbench.selectors.texts import question_text
 
-VERSION = 1
+VERSION = 2
 
 MAX_NEW_TOKENS = 48
 """Cap of an answer with tags."""
@@ -41,12 +44,14 @@ def normalised(tag: str) -> str:
 
 
 def read_tags(name: str) -> dict[str, Tags]:
-    """Tags by id from a file of lines `{"id": ..., "tags": ["...", ...]}`; a tag that is empty is dropped.
+    """Tags by id from a file of lines `{"id": ..., "tags": ["...", ...]}`, UTF-8 with or without a byte order mark; a
+    tag that is empty is dropped.
 
     Raises UserError, with file and line, for what is no such file.
     """
     try:
-        lines = expanded(name).read_text(encoding="utf-8").splitlines()
+        # Not splitlines: JSON texts may hold what Unicode calls a line's end.
+        lines = expanded(name).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "is no UTF-8 text"
         raise UserError(f"selector.tags_file: {name}: {why}: give a file of JSON lines") from error
@@ -105,23 +110,51 @@ class ModelTags:
 def model_tags(context: Context) -> ModelTags:
     """Tags that the scoring model writes of every row's question: greedy, stored, charged.
 
-    A row whose prompt leaves no room for an answer within `max_length` is not asked. Needs `responses` and `scorer`.
+    Equal questions are asked once. A row whose prompt leaves no room for an answer within `max_length` is not asked.
+    Needs `responses` and `scorer`.
     """
+    questions = [question_text(row) for row in context.pool]
+    different = sorted(set(questions))
+    tags: dict[str, Tags] = {}
+    asked: dict[str, bool] = {}
+    for start in range(0, len(different), ROWS_A_BLOCK):
+        block = different[start : start + ROWS_A_BLOCK]
+        settings = {"prompt": tag_turns(""), "max_new_tokens": MAX_NEW_TOKENS, "questions": key_of(block)}
+        arrays = context.represent("tags", VERSION, settings, ("scorer",), partial(_answered, context, block))
+        tags.update(zip(block, (parse_tags(str(answer)) for answer in arrays["answers"]), strict=True))
+        asked.update(zip(block, arrays["asked"].tolist(), strict=True))
+    of_rows = [tags[question] for question in questions]
+    return ModelTags(of_rows, np.array([asked[question] for question in questions]))
 
-    def build(positions: range) -> dict[str, np.ndarray]:
-        chat = context.chat
-        prompts = [chat.ids(chat.text(tag_turns(question_text(context.pool[position])))) for position in positions]
-        asked = [len(prompt) + MAX_NEW_TOKENS <= chat.max_length for prompt in prompts]
-        given = [prompt for prompt, fits in zip(prompts, asked, strict=True) if fits]
-        answers = iter(context.scorer.answers(given, MAX_NEW_TOKENS, _has_line, what="tags").answers)
-        return {
-            "answers": np.array([next(answers).text if fits else "" for fits in asked], dtype=np.str_),
-            "asked": np.array(asked),
-        }
 
-    settings = {"prompt": tag_turns(""), "max_new_tokens": MAX_NEW_TOKENS}
-    arrays = context.represent_rows("tags", VERSION, settings, ("responses", "scorer"), build)
-    return ModelTags([parse_tags(str(answer)) for answer in arrays["answers"]], arrays["asked"])
+def check_tagging(context: Context) -> None:
+    """Raise UserError where no row's question leaves room for tags. Needs `responses` and `scorer`."""
+    chat = context.chat
+    if not any(_fits(chat, _prompt(chat, question_text(row))) for row in context.pool):
+        raise UserError(
+            f"selector.tags=model: no question of the pool leaves room for {MAX_NEW_TOKENS} tokens of tags within the "
+            f"scorer's max_length {chat.max_length}: raise it, or set selector.tags=clusters"
+        )
+
+
+def _answered(context: Context, questions: Sequence[str]) -> dict[str, np.ndarray]:
+    chat = context.chat
+    prompts = [_prompt(chat, question) for question in questions]
+    asked = [_fits(chat, prompt) for prompt in prompts]
+    given = [prompt for prompt, fits in zip(prompts, asked, strict=True) if fits]
+    answers = iter(context.scorer.answers(given, MAX_NEW_TOKENS, _has_line, what="tags").answers)
+    return {
+        "answers": np.array([next(answers).text if fits else "" for fits in asked], dtype=np.str_),
+        "asked": np.array(asked),
+    }
+
+
+def _prompt(chat: Chat, question: str) -> tuple[int, ...]:
+    return chat.ids(chat.text(tag_turns(question)))
+
+
+def _fits(chat: Chat, prompt: Sequence[int]) -> bool:
+    return len(prompt) + MAX_NEW_TOKENS <= chat.max_length
 
 
 def tag_turns(question: str) -> list[Turn]:
@@ -146,12 +179,16 @@ class FileTags:
     unused: int
 
 
-def file_tags(name: str, tags: Mapping[str, Tags], ids: Sequence[str]) -> FileTags:
-    """The tags of the file `name` for the rows with these ids. Raises UserError where it has lines for none of them."""
+def file_tags(tags: Mapping[str, Tags], ids: Sequence[str]) -> FileTags:
+    """The tags of a file for the rows with these ids."""
     missing = sum(id not in tags for id in ids)
-    if missing == len(ids):
+    return FileTags([tags.get(id, ()) for id in ids], missing, len(tags) - (len(ids) - missing))
+
+
+def check_tags(name: str, tags: Mapping[str, Tags], ids: Sequence[str]) -> None:
+    """Raise UserError where the file `name` has lines for none of the rows with these ids."""
+    if not any(id in tags for id in ids):
         raise UserError(
             f"selector.tags_file: {name}: its ids (first {next(iter(tags))!r}) are none of the pool's "
             f"(first {min(ids)!r}): write the tags under the ids of the pool's rows"
         )
-    return FileTags([tags.get(id, ()) for id in ids], missing, len(tags) - (len(ids) - missing))
