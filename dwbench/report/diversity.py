@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from dwbench.component import canonical_json
 from dwbench.records import Record
@@ -45,7 +45,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Diversity:
-    """Selections of one pool; `title` names data set, tuned model and pool."""
+    """Selections of one pool; `title` names data set, tuned model, pool and encoder, and what tells it apart."""
 
     title: str
     rows: tuple[Row, ...]
@@ -56,15 +56,31 @@ def diversities(records: Sequence[Record]) -> list[Diversity]:
     groups: dict[str, list[Record]] = {}
     for record in records:
         if record.data["selection"].get("diversity"):
-            pool = record.data["dataset"]["fingerprints"]["pool"]
-            described_by = record.data["selection"]["described_by"]
-            groups.setdefault(canonical_json([record.dataset, pool, record.tuned_model, described_by]), []).append(
-                record
-            )
-    return [_of_pool(group) for _, group in sorted(groups.items())]
+            groups.setdefault(canonical_json(_place(record)), []).append(record)
+    ordered = [group for _, group in sorted(groups.items())]
+    firsts = [group[0] for group in ordered]
+    titles = told_apart(
+        [_title(record) for record in firsts],
+        [_place(record) for record in firsts],
+        [record.run for record in firsts],
+    )
+    return [_of_pool(title, group) for title, group in zip(titles, ordered, strict=True)]
 
 
-def _of_pool(records: Sequence[Record]) -> Diversity:
+def _place(record: Record) -> dict[str, Any]:
+    return {
+        "dataset": {"name": record.dataset, "pool": record.data["dataset"]["fingerprints"]["pool"]},
+        "model": {"name": record.model, **record.tuned_model},
+        "described_by": record.data["selection"]["described_by"],
+    }
+
+
+def _title(record: Record) -> str:
+    pool, encoder = record.data["budget"]["pool"], record.data["selection"]["described_by"]["name"]
+    return f"{record.dataset}, {record.model}: chosen of {pool} rows, described by {encoder}"
+
+
+def _of_pool(title: str, records: Sequence[Record]) -> Diversity:
     methods: dict[str, list[Record]] = {}
     for record in records:
         methods.setdefault(canonical_json(selection_identity(record)), []).append(record)
@@ -76,10 +92,7 @@ def _of_pool(records: Sequence[Record]) -> Diversity:
     for name, group in zip(labels, methods.values(), strict=True):
         for size in sorted({record.rows for record in group}):
             rows.append(_row(name, [record for record in group if record.rows == size]))
-    first = firsts[0]
-    encoder = first.data["selection"]["described_by"]["name"]
-    pool = first.data["budget"]["pool"]
-    return Diversity(f"{first.dataset}, {first.model}: chosen of {pool} rows, described by {encoder}", tuple(rows))
+    return Diversity(title, tuple(rows))
 
 
 def _row(name: str, records: Sequence[Record]) -> Row:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from dwbench.component import canonical_json
 from dwbench.records import Record
@@ -32,7 +32,7 @@ class Audit:
     """Selections of one planted pool.
 
     Attributes:
-        title: data set, tuned model, rows and pool.
+        title: data set, tuned model, rows and pool, and what tells it from others of these names.
         pool: share of each kind in the pool.
         selectors: for each label the shares of the kinds among what it chose, over all its different choices.
     """
@@ -55,14 +55,31 @@ def audits(records: Sequence[Record]) -> list[Audit]:
     groups: dict[str, list[Record]] = {}
     for record in records:
         if record.data["dataset"].get("kinds") and record.selector not in CHOOSES_NOTHING and record.rows:
-            place = [record.dataset, record.data["dataset"]["fingerprints"]["pool"], record.tuned_model, record.rows]
-            groups.setdefault(canonical_json(place), []).append(record)
-    return [_audit(group) for _, group in sorted(groups.items())]
+            groups.setdefault(canonical_json(_place(record)), []).append(record)
+    ordered = [group for _, group in sorted(groups.items())]
+    firsts = [group[0] for group in ordered]
+    titles = told_apart(
+        [_title(record) for record in firsts],
+        [_place(record) for record in firsts],
+        [record.run for record in firsts],
+    )
+    return [_audit(title, group) for title, group in zip(titles, ordered, strict=True)]
 
 
-def _audit(records: Sequence[Record]) -> Audit:
-    first = records[0]
-    planted: dict[str, int] = first.data["dataset"]["kinds"]
+def _place(record: Record) -> dict[str, Any]:
+    return {
+        "dataset": {"name": record.dataset, "pool": record.data["dataset"]["fingerprints"]["pool"]},
+        "model": {"name": record.model, **record.tuned_model},
+        "rows": record.rows,
+    }
+
+
+def _title(record: Record) -> str:
+    return f"{record.dataset}, {record.model}: {record.rows} of {sum(record.data['dataset']['kinds'].values())} rows"
+
+
+def _audit(title: str, records: Sequence[Record]) -> Audit:
+    planted: dict[str, int] = records[0].data["dataset"]["kinds"]
     pool = sum(planted.values())
     by_method: dict[str, list[Record]] = {}
     for record in records:
@@ -81,7 +98,7 @@ def _audit(records: Sequence[Record]) -> Audit:
         counts = {kind: sum(one.data["selection"]["kinds"].get(kind, 0) for one in group) for kind in planted}
         selectors[name] = {kind: share(count, chosen) for kind, count in counts.items()}
     return Audit(
-        title=f"{first.dataset}, {first.model}: {first.rows} of {pool} rows",
+        title=title,
         pool={kind: count / pool for kind, count in planted.items()},
         selectors=selectors,
     )

@@ -3,17 +3,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from dwbench.component import canonical_json
 from dwbench.errors import UserError
 from dwbench.records import Record
+from dwbench.report.contenders import Contender, Evaluation, different, pairs
 from dwbench.report.formats import MISSING, Column, Grid, arrow, csv_text, draw
 from dwbench.report.labels import told_apart
+from dwbench.report.overall import Overall, grid, over_budgets
 from dwbench.report.statistics import DRAWS, Interval, Resampling, holm, probability_of_improvement, rank_stability
-from dwbench.report.str_ratio import CHOOSES_NOTHING
 from dwbench.report.table import Section, table
 
 BASELINE = "random"
@@ -36,7 +37,7 @@ class Against:
     """A selector against `random`, paired by seed and test row.
 
     Attributes:
-        seeds: that both have.
+        seeds: that both have; a pair of evaluations that several seeds share counts once.
         difference: of the scores; in the metric's own direction.
         p: corrected by Holm over the selectors of the board.
         better: how likely a run does better than one of random's on a test row.
@@ -50,7 +51,10 @@ class Against:
 
 @dataclass(frozen=True)
 class Entry:
-    """One selector. `against` is None for bounds, the baseline, and where there is nothing to pair."""
+    """One selector. `against` is None for bounds, the baseline, and where there is nothing to pair.
+
+    `seeds` counts different evaluations: a deterministic run repeated under three seeds is one.
+    """
 
     label: str
     seeds: int
@@ -65,6 +69,7 @@ class Leaderboard:
 
     Attributes:
         title: data set, model, budget and metric.
+        setting: the title without budget and metric; what boards of several budgets share.
         stability: mean Kendall's tau between the rankings of two seeds; None where there is no pair of seeds.
     """
 
@@ -76,41 +81,17 @@ class Leaderboard:
     test_rows: int
     entries: tuple[Entry, ...]
     stability: float | None
+    setting: str
+
+    @property
+    def ranked(self) -> list[Entry]:
+        """All but the bounds, best first."""
+        return [entry for entry in self.entries if entry.verdict != "bound"]
 
     @property
     def one_seed(self) -> bool:
         """Whether any comparison rests on one seed."""
-        return any(entry.seeds == 1 for entry in self.entries if entry.verdict != "bound")
-
-
-@dataclass(frozen=True)
-class _Contender:
-    """A row of a table with its records, those with scores by test row."""
-
-    label: str
-    records: tuple[Record, ...]
-
-    @property
-    def first(self) -> Record:
-        return self.records[0]
-
-    @property
-    def bound(self) -> bool:
-        return self.first.selector in CHOOSES_NOTHING
-
-    @property
-    def training(self) -> str:
-        training = self.first.training
-        return canonical_json(None if training is None else [training["version"], training["identity"]])
-
-    @property
-    def evaluation(self) -> str:
-        return canonical_json(self.first.data["evaluation"])
-
-    def by_seed(self, metric: str) -> dict[int, np.ndarray]:
-        """Scores by test row, [rows], of each seed."""
-        found = {record.seed: record.items.get(metric) for record in self.records}
-        return {seed: np.array(scores, dtype=np.float64) for seed, scores in found.items() if scores}
+        return any(entry.seeds == 1 for entry in self.ranked)
 
 
 def leaderboards(records: Sequence[Record], *, allow_mixed: bool = False) -> list[Leaderboard]:
@@ -122,7 +103,7 @@ def leaderboards(records: Sequence[Record], *, allow_mixed: bool = False) -> lis
     boards = []
     for section in table(list(by_run.values()), allow_mixed=allow_mixed).sections:
         contenders = [
-            _Contender(row.label, told)
+            Contender(row.label, told)
             for row in section.rows
             if (told := tuple(by_run[run] for run in row.runs if by_run[run].items))
         ]
@@ -135,80 +116,116 @@ def leaderboards(records: Sequence[Record], *, allow_mixed: bool = False) -> lis
     return boards
 
 
-def _boards(section: Section, contenders: Sequence[_Contender]) -> list[Leaderboard]:
-    groups: dict[str, list[_Contender]] = {}
+def overall(boards: Sequence[Leaderboard]) -> list[Overall]:
+    """One ranking for each setting and metric that has boards of several budgets."""
+    return list(_overall(boards).values())
+
+
+def _overall(boards: Sequence[Leaderboard]) -> dict[tuple[str, str], Overall]:
+    """By setting and metric."""
+    groups: dict[tuple[str, str], list[Leaderboard]] = {}
+    for board in boards:
+        groups.setdefault((board.setting, board.metric), []).append(board)
+    found = {}
+    for (setting, metric), group in groups.items():
+        title = f"{setting}: over {len(group)} budgets, {metric} {arrow(metric)}"
+        scores = {
+            board.budget: {entry.label: _sign(metric) * entry.score.mean for entry in board.ranked} for board in group
+        }
+        if (ranking := over_budgets(title, scores)) is not None:
+            found[setting, metric] = ranking
+    return found
+
+
+def _sign(metric: str) -> int:
+    return -1 if arrow(metric) == "↓" else 1
+
+
+def _boards(section: Section, contenders: Sequence[Contender]) -> list[Leaderboard]:
+    settings: dict[str, dict[int, list[Contender]]] = {}
     for one in contenders:
         if not one.bound:
-            groups.setdefault(canonical_json([one.first.rows, one.training, one.evaluation]), []).append(one)
-    ordered = sorted(groups.values(), key=lambda group: group[0].first.rows)
-    firsts = [group[0].first for group in ordered]
+            by_budget = settings.setdefault(canonical_json([one.training, one.evaluation]), {})
+            by_budget.setdefault(one.first.rows, []).append(one)
+    firsts = [next(iter(by_budget.values()))[0].first for by_budget in settings.values()]
     titles = told_apart(
-        [f"{section.title}: {record.rows:,} rows" for record in firsts],
-        [{"training": record.training, "evaluation": record.data["evaluation"]} for record in firsts],
+        [section.title] * len(firsts),
+        [_setting(record) for record in firsts],
         [record.run for record in firsts],
     )
     boards = []
-    for title, group in zip(titles, ordered, strict=True):
-        alike = [one for one in contenders if one.bound and one.evaluation == group[0].evaluation]
-        bounds = [one for one in alike if one.first.training is None or one.training == group[0].training]
-        metrics = dict.fromkeys(name for one in group for name in one.first.items if arrow(name))
-        boards += [_board(section, title, group, bounds, metric) for metric in metrics]
-    return boards
+    for title, by_budget in zip(titles, settings.values(), strict=True):
+        for _, group in sorted(by_budget.items()):
+            alike = [one for one in contenders if one.bound and one.evaluation == group[0].evaluation]
+            bounds = [one for one in alike if one.first.training is None or one.training == group[0].training]
+            metrics = dict.fromkeys(name for one in group for name in one.first.items if arrow(name))
+            boards += [_board(section, title, group, bounds, metric) for metric in metrics]
+    return sorted(boards, key=lambda board: board.budget)
+
+
+def _setting(record: Record) -> dict[str, Any]:
+    training = record.training
+    tuned = None if training is None else {"version": training["version"], **training["identity"]}
+    return {"training": tuned, "evaluation": record.data["evaluation"]}
 
 
 def _board(
-    section: Section, title: str, group: Sequence[_Contender], bounds: Sequence[_Contender], metric: str
+    section: Section, setting: str, group: Sequence[Contender], bounds: Sequence[Contender], metric: str
 ) -> Leaderboard:
-    sign = -1 if arrow(metric) == "↓" else 1
+    sign = _sign(metric)
     scores = {one.label: found for one in group if (found := one.by_seed(metric))}
     ends = {one.label: found for one in bounds if (found := one.by_seed(metric))}
-    n = len(next(iter(next(iter(scores.values())).values())))
+    n = len(next(iter(next(iter(scores.values())).values())).scores)
     resampling = Resampling.of(n)
     # Not by its label: that tells trainings apart where a section has several.
     baseline = next((one.label for one in group if one.first.selector == BASELINE), None)
     against = _against_random(scores, baseline, sign, resampling)
+    every = {name: different(by_seed.values()) for name, by_seed in {**scores, **ends}.items()}
     entries = [
         Entry(
             label=name,
-            seeds=len(by_seed),
-            score=resampling.interval(np.stack(list(by_seed.values()))),
+            seeds=len(every[name]),
+            score=score,
             against=against.get(name),
             verdict="bound" if name in ends else _verdict(name, baseline, against.get(name), sign),
         )
-        for name, by_seed in {**scores, **ends}.items()
+        for name, score in zip(every, resampling.intervals(list(every.values())), strict=True)
     ]
     entries.sort(key=lambda entry: (-sign * entry.score.mean, entry.label))
+    rows = group[0].first.rows
     return Leaderboard(
-        title=f"{title}, {metric} {arrow(metric)}",
+        title=f"{setting}: {rows:,} rows, {metric} {arrow(metric)}",
         dataset=section.dataset,
         model=section.model,
-        budget=group[0].first.rows,
+        budget=rows,
         metric=metric,
         test_rows=n,
         entries=tuple(entries),
         stability=_stability(scores),
+        setting=setting,
     )
 
 
 def _against_random(
-    scores: dict[str, dict[int, np.ndarray]], random: str | None, sign: int, resampling: Resampling
+    scores: dict[str, dict[int, Evaluation]], random: str | None, sign: int, resampling: Resampling
 ) -> dict[str, Against]:
     """Each selector that shares a seed with the one labelled `random` against it, over the seeds that both have."""
     baseline = scores.get(random, {}) if random else {}
-    paired: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for name, by_seed in scores.items():
-        common = sorted(by_seed.keys() & baseline.keys())
-        if common and name != random:
-            paired[name] = np.stack([by_seed[seed] for seed in common]), np.stack([baseline[seed] for seed in common])
-    p_values = holm([resampling.p_value((mine - other).mean(axis=0)) for mine, other in paired.values()])
+    paired = {
+        name: pairs(by_seed, baseline)
+        for name, by_seed in scores.items()
+        if name != random and by_seed.keys() & baseline.keys()
+    }
+    differences = [mine - other for mine, other in paired.values()]
+    intervals, p_values = resampling.intervals(differences), holm(resampling.p_values(differences))
     return {
         name: Against(
             seeds=len(mine),
-            difference=resampling.interval(mine - other),
+            difference=difference,
             p=p,
             better=probability_of_improvement(sign * mine, sign * other),
         )
-        for (name, (mine, other)), p in zip(paired.items(), p_values, strict=True)
+        for (name, (mine, other)), difference, p in zip(paired.items(), intervals, p_values, strict=True)
     }
 
 
@@ -217,36 +234,58 @@ def _verdict(name: str, baseline: str | None, against: Against | None, sign: int
         return "baseline"
     if against is None:
         return "no seed in common with random" if baseline else "no run of random"
-    # Two conditions: the test is of the rows under these very seeds, the interval of other seeds too.
+    # Two conditions: p is corrected for the number of selectors; of one seed test and interval are made differently.
     if against.p >= LEVEL or not against.difference.excludes_zero:
         return UNCLEAR
     return "better than random" if sign * against.difference.mean > 0 else "worse than random"
 
 
-def _stability(scores: dict[str, dict[int, np.ndarray]]) -> float | None:
+def _stability(scores: dict[str, dict[int, Evaluation]]) -> float | None:
     common = sorted(set.intersection(*(set(by_seed) for by_seed in scores.values())))
-    means = [[by_seed[seed].mean() for by_seed in scores.values()] for seed in common]
-    return rank_stability(np.array(means)) if common else None
+    # A seed under which nothing differs from another agrees with it of itself.
+    once = {tuple(by_seed[seed].artefact for by_seed in scores.values()): seed for seed in common}
+    means = [[by_seed[seed].scores.mean() for by_seed in scores.values()] for seed in once.values()]
+    return rank_stability(np.array(means)) if means else None
 
 
 def render(boards: Sequence[Leaderboard], form: str, *, width: int = 100) -> str:
-    """The boards as text, md, latex or csv (full precision)."""
-    return _csv(boards) if form == "csv" else draw([_grid(board) for board in boards], NOTES, form, width=width)
+    """The boards, then the rankings over several budgets, as text, md or latex; or csv (full precision)."""
+    if form == "csv":
+        return _csv(boards)
+    grids = [*(_grid(board) for board in boards), *(grid(one) for one in overall(boards))]
+    return draw(grids, _notes(boards), form, width=width)
+
+
+OF_ONE_SEED = (
+    f"Of one seed: intervals in brackets, 95 %, by a bootstrap of {DRAWS:,} draws of the test rows; p by flipping "
+    "signs of rows at random."
+)
+OF_SEVERAL = (
+    "Of several seeds: intervals in brackets, 95 %, and p by Student's t, seeds and test rows as crossed random "
+    "effects, degrees of freedom by Satterthwaite. Two seeds are a rough basis."
+)
 
 
 NOTES = (
-    f"Intervals in brackets: 95 %, bootstrap of {DRAWS:,} draws of seeds and test rows together.",
-    "p: mean difference from random, paired by seed and test row, signs of rows flipped at random, two-sided, "
-    "corrected by Holm for the selectors of the board. P(better): how likely a run does better than one of random's on "
-    "a test row, ties counted half.",
+    OF_ONE_SEED,
+    OF_SEVERAL,
+    "p: mean difference from random, paired by seed and test row, two-sided, corrected by Holm for the selectors "
+    "of the board. P(better): how likely a run does better than one of random's on a test row, ties counted half.",
     f"A selector is called better or worse where p < {LEVEL} and the interval of the difference is without 0.",
 )
 
 
+def _notes(boards: Sequence[Leaderboard]) -> list[str]:
+    """Of `NOTES` those on what occurs."""
+    counts = {entry.seeds for board in boards for entry in board.entries}
+    counts |= {entry.against.seeds for board in boards for entry in board.entries if entry.against}
+    absent = {OF_ONE_SEED: 1 not in counts, OF_SEVERAL: max(counts) == 1}
+    return [note for note in NOTES if not absent.get(note)]
+
+
 def _grid(board: Leaderboard) -> Grid:
     entries = board.entries
-    ranked = [entry.label for entry in entries if entry.verdict != "bound"]
-    places = {name: str(place) for place, name in enumerate(ranked, 1)}
+    places = {entry.label: str(place) for place, entry in enumerate(board.ranked, 1)}
     against = [entry.against for entry in entries]
     columns = [
         Column("selector", tuple(entry.label for entry in entries)),
@@ -276,6 +315,11 @@ def _told(board: Leaderboard) -> list[str]:
             f"One seed: intervals and tests cover the draw of the {board.test_rows:,} test rows only. With another "
             "seed the selectors may come in another order."
         )
+    fewer = [
+        f"{one.label} {one.against.seeds}" for one in board.ranked if one.against and one.against.seeds < one.seeds
+    ]
+    if fewer:
+        told.append(f"Paired with random under fewer seeds than it has: {', '.join(fewer)}.")
     if board.stability is not None:
         told.append(
             f"Agreement of two seeds on the ranking (mean Kendall's tau): {board.stability:.2f}; 1: the same "
@@ -300,23 +344,31 @@ def _p(value: float) -> str:
 
 def _csv(boards: Sequence[Leaderboard]) -> str:
     head = ["dataset", "model", "budget_rows", "metric", "test_rows", "selector", "seeds", "score", "low", "high"]
-    head += [
-        "difference",
-        "difference_low",
-        "difference_high",
-        "paired_seeds",
-        "p_holm",
-        "p_better",
-        "verdict",
-        "seeds_tau",
-    ]
+    head += ["difference", "difference_low", "difference_high", "paired_seeds", "p_holm", "p_better", "verdict"]
+    head += ["seeds_tau", "setting", "rank", "mean_rank", "interval_by", "difference_by"]
+    means = {
+        (*place, standing.label): standing.mean
+        for place, ranking in _overall(boards).items()
+        for standing in ranking.standings
+    }
     lines = []
     for board in boards:
+        places = {entry.label: place for place, entry in enumerate(board.ranked, 1)}
         for entry in board.entries:
             cells: list[object] = [board.dataset, board.model, board.budget, board.metric, board.test_rows]
             cells += [entry.label, entry.seeds, entry.score.mean, entry.score.low, entry.score.high]
             one = entry.against
             cells += [one.difference.mean, one.difference.low, one.difference.high] if one else [None] * 3
             cells += [one.seeds, one.p, one.better] if one else [None] * 3
-            lines.append([*cells, entry.verdict, board.stability])
+            cells += [entry.verdict, board.stability, board.setting, places.get(entry.label)]
+            cells += [
+                means.get((board.setting, board.metric, entry.label)),
+                _by(entry.seeds),
+                _by(one.seeds) if one else None,
+            ]
+            lines.append(cells)
     return csv_text(head, lines)
+
+
+def _by(seeds: int) -> str:
+    return "bootstrap of rows" if seeds == 1 else "t, crossed seeds and rows"

@@ -20,6 +20,15 @@ BESIDE = {"exact_match_strict": "exact_match_flexible", "str_with_tuning": "str"
 """What of ours is shown beside a metric, because the two together say what one does not."""
 
 HEADINGS = {"exact_match_flexible": "flexible", "str": "selection"}
+REFERENCES = "The three reference summaries of a dialogue are one test row in ours, three in the paper's file."
+OF_DATA = {
+    "gsm8k_paper": "The 748 test rows are of GSM8K's train split. One row is 0.134 points; one standard error at 72 % "
+    "is 1.6 points, more than most differences between methods.",
+    "dialogsum": REFERENCES,
+    "dialogsum_synthetic": REFERENCES,
+}
+"""What to bear in mind where a paper gives a score on this data set."""
+
 TOLD = {
     "exact_match_strict": "flexible: the last number of an answer counts, with or without ####.",
     "str_with_tuning": "STR: seconds of selecting and of tuning on the chosen rows / seconds of tuning on the whole "
@@ -38,7 +47,7 @@ class Published:
         budget: `5%`; empty for `zero_shot`; `1%+5%+10%`: the mean over these.
         metric: as in our tables, per cent where ours is a share; or `str_with_tuning` (of selecting and tuning on the
             chosen rows), `speedup` (that of nuggets over this one's) or `total_seconds`.
-        method: what the paper calls the selector.
+        method: what the paper calls the selector. Two numbers of one selector, budget and metric differ in this.
         caveat: what is odd about this number; empty: nothing known.
     """
 
@@ -57,7 +66,10 @@ class Published:
 class Cell:
     """A selector at a budget: ours, ours by another metric (`BESIDE`), the paper's; each None where there is none.
 
-    `estimated`: whether ours is a ratio to an estimated time.
+    Attributes:
+        selector: the line's heading: a selector, with the paper's method where it has two numbers for one cell.
+        estimated: whether ours is a ratio to an estimated time.
+        several: labels of our rows that match where more than one does: none of them is taken.
     """
 
     selector: str
@@ -66,6 +78,7 @@ class Cell:
     beside: Score | None
     paper: Published | None
     estimated: bool = False
+    several: tuple[str, ...] = ()
 
     @property
     def difference(self) -> float | None:
@@ -74,13 +87,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One model, data set and metric. `title` names our data where there are results."""
+    """One model, data set and metric. `title` names our data where there are results; `left_out` are rows of ours that
+    have the metric, but stand in no cell: the paper does not have their budget."""
 
     title: str
     model: str
     dataset: str
     metric: str
     cells: tuple[Cell, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def published(name: str) -> tuple[Published, ...]:
@@ -96,7 +111,16 @@ def published(name: str) -> tuple[Published, ...]:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != COLUMNS:
             raise UserError(f"{path}:1: the columns must be {','.join(COLUMNS)}")
-        return tuple(_read(path, reader.line_num, fields) for fields in reader)
+        found: dict[tuple[str, ...], Published] = {}
+        for fields in reader:
+            one = _read(path, reader.line_num, fields)
+            place = one.model, one.dataset, one.selector, one.budget, one.metric, one.method
+            if place in found:
+                raise UserError(
+                    f"{path}:{reader.line_num}: a second number for {', '.join(place)}: name another method"
+                )
+            found[place] = one
+    return tuple(found.values())
 
 
 def _read(path: Path, line: int, fields: dict[str, str]) -> Published:
@@ -127,8 +151,10 @@ def compare(table: Table, numbers: Sequence[Published]) -> list[Comparison]:
         for section in ours or [None]:
             cells = _cells(section, printed, metric, list(budgets))
             title = f"{model}, {dataset}" if section is None else section.title
-            if any(cell.ours or cell.paper for cell in cells):
-                comparisons.append(Comparison(f"{title}: {_named(metric)}", model, dataset, metric, tuple(cells)))
+            left_out = _left_out(section, metric, cells) if section else ()
+            if any(cell.ours or cell.paper for cell in cells) or left_out:
+                title = f"{title}: {_named(metric)}"
+                comparisons.append(Comparison(title, model, dataset, metric, tuple(cells), left_out))
     return comparisons
 
 
@@ -138,22 +164,33 @@ def _named(metric: str) -> str:
 
 def _cells(section: Section | None, printed: Sequence[Published], metric: str, budgets: Sequence[str]) -> list[Cell]:
     """All selectors at all budgets that either side has, the paper's first."""
-    by_place = {(one.selector, one.budget): one for one in printed}
-    labels = dict.fromkeys(one.selector for one in printed)
-    labels |= dict.fromkeys(row.label for row in section.rows) if section else {}
+    by_place = _lines(printed)
+    # The heading of each line, and what of ours stands in it.
+    lines = {heading: one.selector for (heading, _), one in by_place.items()}
+    lines |= {row.label: row.label for row in section.rows if row.label not in lines} if section else {}
     cells = [
         Cell(
-            label,
+            heading,
             budget,
-            ours=_ours(section, label, budget, metric) if section else None,
-            beside=_ours(section, label, budget, BESIDE[metric]) if section and metric in BESIDE else None,
-            paper=by_place.get((label, budget)),
-            estimated=metric == "str_with_tuning" and _is_estimated(section, label, budget),
+            ours=_ours(section, selector, budget, metric) if section else None,
+            beside=_ours(section, selector, budget, BESIDE[metric]) if section and metric in BESIDE else None,
+            paper=by_place.get((heading, budget)),
+            estimated=metric == "str_with_tuning" and _is_estimated(section, selector, budget),
+            several=_several(section, selector, budget) if section else (),
         )
-        for label in labels
+        for heading, selector in lines.items()
         for budget in budgets
     ]
     return [cell for cell in cells if cell.ours or cell.paper]
+
+
+def _lines(printed: Sequence[Published]) -> dict[tuple[str, str], Published]:
+    """By heading of the line and budget. A further number for one cell has a line of its own."""
+    by_place: dict[tuple[str, str], Published] = {}
+    for one in printed:
+        taken = (one.selector, one.budget) in by_place
+        by_place[f"{one.selector}: {one.method}" if taken else one.selector, one.budget] = one
+    return by_place
 
 
 def _ours(section: Section, label: str, budget: str, metric: str) -> Score | None:
@@ -174,11 +211,38 @@ def _ours(section: Section, label: str, budget: str, metric: str) -> Score | Non
 
 
 def _row(section: Section, label: str, budget: str) -> Row | None:
+    """The row that `label` names; None where none or more than one is called so."""
+    rows = _rows(section, label, budget)
+    return rows[0] if len(rows) == 1 else None
+
+
+def _rows(section: Section, label: str, budget: str) -> list[Row]:
+    wanted = _in_rows(section, budget)
+    return [row for row in section.rows if label in (row.label, row.name) and row.budget in wanted]
+
+
+def _in_rows(section: Section, budget: str) -> tuple[int | None, ...]:
+    """Rows of the budget, None for that of `zero_shot`; nothing where our pool is too small for it."""
     try:
-        wanted = parse_budget(budget).rows(section.pool) if budget else None
+        return (parse_budget(budget).rows(section.pool) if budget else None,)
     except UserError:
-        return None  # our pool is too small for such a budget
-    return next((row for row in section.rows if (row.label, row.budget) == (label, wanted)), None)
+        return ()
+
+
+def _several(section: Section, label: str, budget: str) -> tuple[str, ...]:
+    every = [_rows(section, label, one) for one in budget.split("+")]
+    return tuple(dict.fromkeys(row.label for rows in every if len(rows) > 1 for row in rows))
+
+
+def _left_out(section: Section, metric: str, cells: Sequence[Cell]) -> tuple[str, ...]:
+    """Rows of ours that have the metric and stand in no cell."""
+    parts = [(cell.selector, one) for cell in cells if cell.ours for one in cell.budget.split("+")]
+    shown = {(label, rows) for label, one in parts for rows in _in_rows(section, one)}
+    return tuple(
+        row.label if row.budget is None else f"{row.label} at {row.budget:,} rows"
+        for row in section.rows
+        if (row.label, row.budget) not in shown and metric in row.scores
+    )
 
 
 def _is_estimated(section: Section | None, label: str, budget: str) -> bool:
@@ -242,7 +306,22 @@ def _grid(comparison: Comparison) -> Grid:
     for budget in budgets:
         found = [_at(cells, label, budget) for label in labels]
         columns += _columns(comparison.metric, _budget(budget), found, caveats)
-    return Grid(comparison.title, tuple(columns), below=tuple(f"({n}) {told}" for n, told in enumerate(caveats, 1)))
+    marks = [f"({n}) {told}" for n, told in enumerate(caveats, 1)]
+    return Grid(comparison.title, tuple(columns), below=(*marks, *_below(comparison)))
+
+
+def _below(comparison: Comparison) -> list[str]:
+    """What belongs to this comparison alone."""
+    told = [
+        f"several: more than one of ours is {cell.selector} at {_budget(cell.budget)}: {'; '.join(cell.several)}."
+        for cell in comparison.cells
+        if cell.several
+    ]
+    if comparison.left_out:
+        told.append(f"Of ours, at no budget of the paper (--plain shows it): {'; '.join(comparison.left_out)}.")
+    if comparison.metric in PER_CENT and any(cell.paper for cell in comparison.cells):
+        told += [OF_DATA[name] for name in (comparison.dataset,) if name in OF_DATA]
+    return told
 
 
 def _at(cells: dict[tuple[str, str], Cell], label: str, budget: str) -> Cell | None:
@@ -274,7 +353,7 @@ def _mine(metric: str, cell: Cell | None) -> str:
     if cell is None:
         return MISSING
     if cell.ours is None:
-        return "missing"
+        return "several" if cell.several else "missing"
     error = f" ±{_number(metric, cell.ours.stderr)}" if cell.ours.stderr is not None else ""
     return "~" * cell.estimated + _number(metric, cell.ours.value) + error
 
@@ -299,7 +378,7 @@ def _number(metric: str, value: float) -> str:
 
 def _csv(comparisons: Sequence[Comparison]) -> str:
     head = ["model", "dataset", "metric", "selector", "budget", "ours", "ours_stderr", "ours_seeds", "beside_metric"]
-    head += ["beside", "paper", "difference", "method", "caveat", "source"]
+    head += ["beside", "paper", "difference", "method", "caveat", "source", "several"]
     lines = []
     for one in comparisons:
         for cell in one.cells:
@@ -308,5 +387,6 @@ def _csv(comparisons: Sequence[Comparison]) -> str:
             cells += [ours.value, ours.stderr, ours.seeds] if ours else [None] * 3
             cells += [BESIDE[one.metric], beside.value] if beside else [None] * 2
             cells += [paper.value if paper else None, cell.difference]
-            lines.append([*cells, *([paper.method, paper.caveat, paper.source] if paper else [None] * 3)])
+            cells += [paper.method, paper.caveat, paper.source] if paper else [None] * 3
+            lines.append([*cells, "; ".join(cell.several) or None])
     return csv_text(head, lines)

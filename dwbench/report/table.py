@@ -32,9 +32,11 @@ class Score:
 class Row:
     """One selector at one budget.
 
-    `budget` is in rows, None for `zero_shot`; `selection_seconds`, `tuning_seconds` (on the chosen rows), `ratio`,
-    `tuning_ratio` (see `tuning_ratios`), `tuned_tokens` and `response_length` (tokens of a chosen response) are means
-    over the runs; `seeds` counts different evaluations: a deterministic run repeated under three seeds is one.
+    `label` tells it from the others of its section and budget; `name` is the selector with its settings alone, which
+    several rows may share. `budget` is in rows, None for `zero_shot`; `selection_seconds`, `tuning_seconds` (on the
+    chosen rows), `ratio`, `tuning_ratio` (see `tuning_ratios`), `tuned_tokens` and `response_length` (tokens of a
+    chosen response) are means over the runs; `seeds` counts different evaluations: a deterministic run repeated under
+    three seeds is one.
     """
 
     label: str
@@ -48,6 +50,7 @@ class Row:
     tuned_tokens: int
     response_length: float | None
     runs: tuple[str, ...]
+    name: str
 
 
 class _Ratios(NamedTuple):
@@ -261,6 +264,7 @@ def _row(group: Sequence[Record], called: str, ratio_of: Mapping[str, _Ratios]) 
         tuned_tokens=round(sum(tokens) / len(tokens)),
         response_length=_mean([_response_length(record) for record in group]),
         runs=tuple(record.run for record in group),
+        name=_called(group[0]),
     )
 
 

@@ -41,5 +41,14 @@ def test_what_two_encoders_describe_is_not_compared() -> None:
     assert len({one.title for one in found}) == 2
 
 
+def test_two_pools_of_one_size_are_told_apart() -> None:
+    first, second = told("random", 0, vendi=4.0), told("random", 0, vendi=8.0)
+    fingerprints = {**second.data["dataset"]["fingerprints"], "pool": "9" * 20}
+    data = {**second.data, "dataset": {**second.data["dataset"], "fingerprints": fingerprints}}
+    titles = [one.title for one in diversities([first, dataclasses.replace(second, data=data)])]
+    assert len(set(titles)) == 2
+    assert any(f"(dataset.pool={'9' * 20})" in title for title in titles)
+
+
 def test_without_diversity_there_is_no_table() -> None:
     assert diversities([made("random")]) == []

@@ -48,5 +48,14 @@ def test_seeds_are_taken_together_and_methods_apart() -> None:
     assert render([audit], "md").count("|") > text.count("|")
 
 
+def test_two_pools_of_one_size_are_told_apart() -> None:
+    first, second = planted("random", 0, clean=10), planted("random", 0, copy=10)
+    fingerprints = {**second.data["dataset"]["fingerprints"], "pool": "9" * 20}
+    data = {**second.data, "dataset": {**second.data["dataset"], "fingerprints": fingerprints}}
+    titles = [one.title for one in audits([first, dataclasses.replace(second, data=data)])]
+    assert len(set(titles)) == 2
+    assert any(f"(dataset.pool={'9' * 20})" in title for title in titles)
+
+
 def test_without_planted_noise_there_is_nothing_to_audit() -> None:
     assert audits([made("random"), made("ifd")]) == []

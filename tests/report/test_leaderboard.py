@@ -11,7 +11,7 @@ from made_records import made
 
 from dwbench.errors import UserError
 from dwbench.records import Record
-from dwbench.report.leaderboard import UNCLEAR, Entry, Leaderboard, leaderboards, render
+from dwbench.report.leaderboard import UNCLEAR, Entry, Leaderboard, leaderboards, overall, render
 
 ROWS = 60
 NOISE = np.random.default_rng(0).normal(scale=0.1, size=ROWS)
@@ -73,9 +73,43 @@ def test_seeds_that_disagree_prove_nothing_however_many_rows_agree() -> None:
     records += [scored("ifd", base + shift, seed=seed) for seed, shift in enumerate(shifts)]
     found = entries(leaderboards(records))
     assert found["ifd"].against is not None
-    assert found["ifd"].against.p < 0.05  # the rows under these seeds
+    assert found["ifd"].against.p > 0.05
     assert found["ifd"].verdict == "not distinguishable from random"
     assert not leaderboards(records)[0].one_seed
+
+
+def test_seeds_that_agree_by_hand() -> None:
+    base = 0.5 + NOISE
+    records = [scored("random", base, seed=seed) for seed in range(3)]
+    records += [scored("ifd", base + shift, seed=seed) for seed, shift in enumerate((0.1, 0.2, 0.3))]
+    against = entries(leaderboards(records))["ifd"].against
+    assert against is not None
+    # Only seeds differ: Student's t of 0.1, 0.2 and 0.3 with 2 degrees of freedom.
+    half = 4.302653 * 0.1 / 3**0.5
+    assert (against.difference.low, against.difference.high) == pytest.approx((0.2 - half, 0.2 + half), rel=1e-5)
+    assert against.p == pytest.approx(0.0741799, rel=1e-5)
+    assert (against.seeds, against.better) == (3, 1)
+
+
+def test_one_evaluation_under_three_seeds_is_one() -> None:
+    base = 0.5 + NOISE
+
+    def same(record: Record) -> Record:
+        artefacts = {**record.data["artefacts"], "evaluation": f"evaluate/the only one of {record.selector}"}
+        return Record(record.path, {**record.data, "artefacts": artefacts})
+
+    fixed = [same(scored("ifd", base + 0.1, seed=seed)) for seed in range(3)]
+    drawn = [scored("random", base + seed / 100, seed=seed) for seed in range(3)]
+    found = entries(leaderboards([*fixed, *drawn]))
+    alone = entries(leaderboards([fixed[0], *drawn]))
+    assert (found["ifd"].seeds, found["random"].seeds) == (1, 3)
+    assert found["ifd"].score == alone["ifd"].score
+    # Paired with three different ones it makes three pairs; with one and the same it makes one.
+    assert found["ifd"].against is not None
+    assert found["ifd"].against.seeds == 3
+    pinned = leaderboards([*fixed, *(same(one) for one in drawn[:1]), same(scored("random", base, seed=1))])
+    assert entries(pinned)["ifd"].against == entries(leaderboards([fixed[0], same(drawn[0])]))["ifd"].against
+    assert pinned[0].stability is None
 
 
 def test_only_seeds_in_common_are_paired() -> None:
@@ -84,6 +118,8 @@ def test_only_seeds_in_common_are_paired() -> None:
     found = entries(leaderboards([*records, scored("ifd", base + 0.1, seed=0)]))
     assert found["ifd"].against is not None
     assert found["ifd"].against.difference.mean == pytest.approx(0.1)
+    text = render(leaderboards([*records, *(scored("ifd", base, seed=seed) for seed in (0, 7))]), "text", width=300)
+    assert "Paired with random under fewer seeds than it has: ifd 1." in text
     apart = entries(leaderboards([records[0], scored("ifd", base + 0.1, seed=7)]))
     assert apart["ifd"].verdict == "no seed in common with random"
     alone = entries(leaderboards([scored("ifd", base), scored("miwv", base)]))
@@ -150,6 +186,68 @@ def test_one_seed_is_told() -> None:
     assert "distinguishable from random (one seed)" not in better
     two = [scored(name, base, seed=seed) for name in ("random", "ifd") for seed in (0, 1)]
     assert "One seed" not in render(leaderboards(two), "text")
+
+
+def test_how_intervals_were_made_is_told() -> None:
+    base = 0.5 + NOISE
+    one = leaderboards([scored("random", base), scored("ifd", base[::-1])])
+    two = leaderboards([scored(name, base, seed=seed) for name in ("random", "ifd") for seed in (0, 1)])
+    text, of_two = (" ".join(render(boards, "text").split()) for boards in (one, two))
+    assert "bootstrap of 5,000 draws" in text
+    assert "Student's t" not in text
+    assert "Student's t" in of_two
+    assert "bootstrap" not in of_two
+    mixed = leaderboards([scored("random", base), scored("random", base, seed=1), scored("ifd", base)])
+    lines = {line["selector"]: line for line in csv.DictReader(io.StringIO(render(mixed, "csv")))}
+    assert (lines["random"]["interval_by"], lines["random"]["difference_by"]) == ("t, crossed seeds and rows", "")
+    assert lines["ifd"]["interval_by"] == lines["ifd"]["difference_by"] == "bootstrap of rows"
+
+
+def test_several_budgets_have_one_ranking_by_mean_rank() -> None:
+    base = 2 + NOISE  # of nll: the lower the better
+    order = {50: ("ifd", "random", "miwv"), 100: ("random", "ifd", "miwv"), 200: ("ifd", "miwv", "random")}
+    records = [
+        scored(name, base + place, metric="nll", rows=rows)
+        for rows, names in order.items()
+        for place, name in enumerate(names)
+    ]
+    boards = leaderboards([*records, scored("low_ppl", base - 1, metric="nll"), scored("full", base, metric="nll")])
+    assert [board.budget for board in boards] == [50, 100, 200]
+    (ranking,) = overall(boards)
+    assert ranking.budgets == (50, 100, 200)
+    # By hand: among the three that ran at every budget, whatever the fourth did at one of them.
+    assert [(one.label, one.ranks) for one in ranking.standings] == [
+        ("ifd", (1, 2, 1)),
+        ("random", (2, 1, 3)),
+        ("miwv", (3, 3, 2)),
+    ]
+    assert [one.mean for one in ranking.standings] == pytest.approx([4 / 3, 2, 8 / 3])
+    assert ranking.absent == ("low_ppl",)
+    text = render(boards, "text", width=200)
+    assert "over 3 budgets, nll ↓" in text
+    assert "Not at every budget, so not ranked: low_ppl." in text
+    lines = list(csv.DictReader(io.StringIO(render(boards, "csv"))))
+    assert {line["mean_rank"] for line in lines if line["selector"] == "random"} == {"2.0"}
+    assert {(line["rank"], line["mean_rank"]) for line in lines if line["selector"] in ("full", "low_ppl")} == {
+        ("", ""),
+        ("1", ""),
+    }
+
+
+def test_settings_are_not_ranked_together() -> None:
+    base = 0.5 + NOISE
+    records = [
+        scored(name, base, rows=rows, rate=rate)
+        for name in ("random", "ifd")
+        for rows in (50, 100)
+        for rate in (1e-4, 1e-5)
+    ]
+    found = overall(leaderboards(records))
+    assert len({one.title for one in found}) == len(found) == 2
+    # Equal scores share their ranks.
+    assert [one.ranks for one in found[0].standings] == [(1.5, 1.5), (1.5, 1.5)]
+    assert overall(leaderboards([scored("random", base), scored("ifd", base)])) == []
+    assert overall(leaderboards([scored("random", base), scored("random", base, rows=50)])) == []
 
 
 def test_records_without_scores_by_row_are_told() -> None:

@@ -63,6 +63,57 @@ def test_missing_cells_say_so() -> None:
     assert "Ours: 1 of the 2 numbers of the paper." in text
 
 
+def test_only_an_exact_name_is_taken() -> None:
+    records = [made("ifd", label="ifd(max=2)"), made("ifd", scorer="qwen2.5-3b-instruct"), made("miwv")]
+    found = only(table(records), number("ifd"), number("ifd(max=2)"), number("miwv(k=1)"))
+    assert found["ifd", "10%"].ours is None
+    assert found["ifd(max=2)", "10%"].difference == pytest.approx(-5)
+    assert found["miwv(k=1)", "10%"].ours is None
+    # What has no number of the paper stands in a line of its own.
+    assert found["ifd by qwen2.5-3b-instruct", "10%"].paper is None
+
+
+def test_where_several_of_ours_match_none_is_taken_and_all_are_shown() -> None:
+    records = [made("ifd"), made("ifd", rate=1e-5), made("random"), made("nuggets"), made("nuggets", rate=1e-5)]
+    made_table = table(records)
+    found = only(made_table, number("ifd"), number())
+    apart = ("ifd (training.learning_rate=0.0001)", "ifd (training.learning_rate=1e-05)")
+    assert found["ifd", "10%"].ours is None
+    assert sorted(found["ifd", "10%"].several) == list(apart)
+    assert found["random", "10%"].several == ()
+    for label in apart:
+        assert found[label, "10%"].ours is not None
+        assert found[label, "10%"].paper is None
+    comparisons = compare(made_table, [number("ifd")])
+    text = render(comparisons, made_table, "md")
+    assert "| ifd | several | 30.00 | - |" in text
+    assert "several: more than one of ours is ifd at 10%: ifd (training.learning_rate=" in text
+    assert "Ours: 0 of the 1 numbers" in text
+    first = next(csv.DictReader(io.StringIO(render(comparisons, made_table, "csv"))))
+    assert (first["ours"], sorted(first["several"].split("; "))) == ("", list(apart))
+    # Neither of the two nuggets is the one to be divided by.
+    (speedup,) = compare(made_table, [number("random", metric="speedup")])
+    assert cells(speedup)["random", "10%"].ours is None
+    mean = only(made_table, number("ifd", "5%+10%"))["ifd", "5%+10%"]
+    assert (mean.ours, sorted(mean.several)) == (None, list(apart))
+
+
+def test_two_numbers_of_the_paper_for_one_cell_have_a_line_each() -> None:
+    target = replace(number("ifd", value=28.0), method="the default setting")
+    made_table = table([made("ifd")])
+    found = only(made_table, number("ifd"), target)
+    assert found["ifd", "10%"].difference == pytest.approx(-5)
+    assert found["ifd: the default setting", "10%"].difference == pytest.approx(-3)
+    assert "Ours: 2 of the 2 numbers" in render(compare(made_table, [number("ifd"), target]), made_table, "text")
+
+
+def test_what_is_at_no_budget_of_the_paper_is_told() -> None:
+    made_table = table([made("ifd"), made("ifd", rows=300), made("random", rows=50), made("zero_shot")])
+    (one,) = compare(made_table, [number("ifd"), number("ifd", "5%+10%")])
+    assert one.left_out == ("zero_shot", "random at 50 rows", "ifd at 300 rows")
+    assert "(--plain shows it): zero_shot; random at 50 rows; ifd at 300 rows." in render([one], made_table, "md")
+
+
 def test_nothing_of_ours() -> None:
     nothing = table([])
     text = render(compare(nothing, [number()]), nothing, "text")
@@ -177,7 +228,7 @@ def test_formats() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_committed_file_reads_and_draws(name: str) -> None:
     numbers = published(name)
-    assert len({(one.model, one.dataset, one.selector, one.budget, one.metric) for one in numbers}) == len(numbers)
+    assert numbers
     nothing = table([])
     tex = render(compare(nothing, numbers), nothing, "latex")
     assert not re.search(r"(?<!\\)[#_]|[^\x00-\x7f]", tex)
@@ -188,9 +239,49 @@ def test_every_committed_file_reads_and_draws(name: str) -> None:
 
 
 def test_the_papers_row_of_mixed_settings_is_marked() -> None:
-    whisperer = [one for one in published("table2") if one.selector == "data_whisperer"]
+    whisperer = [one for one in published("table2") if one.method == "Data Whisperer"]
     assert len(whisperer) == 27
-    assert sum(one.caveat.startswith("another configuration") for one in whisperer) == 11
+    marked = {(one.model, one.dataset, one.budget) for one in whisperer if one.caveat.startswith("another config")}
+    assert len(marked) == 11
+    default = {(one.model, one.dataset, one.budget): one for one in whisperer_by_default()}
+    differ = {place for one in whisperer if default[place := (one.model, one.dataset, one.budget)].value != one.value}
+    assert marked == differ
+
+
+def whisperer_by_default() -> list[Published]:
+    return [one for one in published("table2") if one.method == "Data Whisperer, default setting"]
+
+
+def test_the_default_settings_numbers_are_those_of_the_ablations() -> None:
+    ours = {(one.model, one.dataset, one.budget): one for one in whisperer_by_default()}
+    assert len(ours) == 27
+    printed = [one for one in published("table4") if one.selector == "data_whisperer"]
+    measured = [
+        one
+        for one in published("table6")
+        if (one.model, one.selector) == ("mistral-nemo", "data_whisperer") and one.source == "Figure 3"
+    ]
+    elsewhere = {(one.model, one.dataset, one.budget): one.value for one in [*printed, *measured]}
+    assert {place: one.value for place, one in ours.items()} == elsewhere
+    assert all("not printed" in one.caveat for one in ours.values() if one.model == "mistral-nemo")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_numbers_that_are_a_format_effect_are_marked(name: str) -> None:
+    place = "qwen2.5-7b-instruct", "gsm8k_paper", "exact_match_strict"
+    numbers = [one for one in published(name) if (one.model, one.dataset, one.metric) == place]
+    for one in numbers:
+        assert ("format effect" in one.caveat) == (one.budget.split("+")[0] in ("", "1%")), one
+
+
+def test_what_to_bear_in_mind_stands_below_a_papers_scores() -> None:
+    nothing = table([])
+    told = "748 test rows are of GSM8K's train split"
+    gsm8k = replace(number(metric="exact_match_strict"), dataset="gsm8k_paper")
+    assert told in render(compare(nothing, [gsm8k]), nothing, "md")
+    assert told not in render(compare(nothing, [replace(gsm8k, metric="speedup")]), nothing, "md")
+    assert told not in render(compare(nothing, [number()]), nothing, "md")
+    assert "three reference summaries" in render(compare(nothing, [number()]), nothing, "md")
 
 
 @pytest.fixture
@@ -222,6 +313,10 @@ def test_a_users_own_numbers(own: Callable[[str], None]) -> None:
         (f"{','.join(COLUMNS)}\n{GOOD},x\n", r"mine\.csv:2: must have 9 fields"),
         (f"{','.join(COLUMNS)}\n{GOOD}\na,b\n", r"mine\.csv:3: must have 9 fields"),
         (f"{','.join(COLUMNS)}\n{GOOD.replace(',30,', ',thirty,')}\n", r"mine\.csv:2: value 'thirty' is no number"),
+        (
+            f"{','.join(COLUMNS)}\n{GOOD}\n{GOOD.replace('30', '31')}\n",
+            r"mine\.csv:3: a second number for smollm2-135m",
+        ),
         (f"{','.join(COLUMNS)}\n{GOOD.replace('10%', 'all')}\n", r"mine\.csv:2: budget=all: no number"),
     ],
 )
@@ -238,7 +333,7 @@ def test_the_command_shows_what_is_missing_before_anything_ran(
     assert table_command(["table2", "--format", "md"]) == 0
     text = capsys.readouterr().out
     assert "**llama3-8b-instruct, gsm8k_paper: exact_match_strict, per cent**" in text
-    assert "Ours: 0 of the 198 numbers of the paper." in text
+    assert "Ours: 0 of the 225 numbers of the paper." in text
     assert "missing" in text
     assert not text.endswith("\n\n")
     for view in ("--plain", "--leaderboard", "--agreement"):

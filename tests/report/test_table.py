@@ -297,3 +297,9 @@ def test_a_reference_tuned_with_other_versions_does_not_measure() -> None:
     older = apart(full, "packages.torch", {"training": ["2.12.0"], "evaluation": ["2.13.0"]})
     assert table([made("ifd")], reference=[older]).sections[0].rows[0].ratio.estimated
     assert not table([made("ifd")], reference=[full]).sections[0].rows[0].ratio.estimated
+
+
+def test_rows_of_one_name_are_told_apart_by_their_labels() -> None:
+    (section,) = table([made("ifd"), made("ifd", rate=1e-5), made("random")]).sections
+    assert [row.name for row in section.rows] == ["random", "ifd", "ifd"]
+    assert len({row.label for row in section.rows}) == 3
