@@ -3,7 +3,9 @@
 import csv
 import io
 import math
+import re
 import textwrap
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +18,9 @@ MISSING = "-"
 LOWER_IS_BETTER = ("nll", "loss", "perplexity", "ppl", "error", "bits_per_byte")
 HIGHER_IS_BETTER = ("rouge", "exact_match", "acc", "f1", "bleu", "meteor", "bertscore", "chrf", "mcc", "pass")
 WIDEST_LABEL = 32
+WIDE = 10_000
+"""A width, in characters, at which no table is broken into blocks."""
+
 ESTIMATED = (
     "~: estimated. No full-data run of this model, data, training and hardware was timed; "
     "its seconds are taken from the tokens per second of the subset runs."
@@ -112,15 +117,20 @@ def _columns(section: Section) -> list[Column]:
 
 def _scores(rows: Sequence[Row], metric: str) -> tuple[str, ...]:
     scores = [row.scores.get(metric) for row in rows]
-    errors = [score.stderr for score in scores if score is not None and score.stderr]
-    # Two digits of the smallest standard error, the same number of decimals all the way down.
-    decimals = min(4, max(1, 1 - math.floor(math.log10(min(errors))))) if errors else 3
-    return tuple(MISSING if score is None else _one_score(score, decimals) for score in scores)
+    digits = decimals([score for score in scores if score is not None])
+    return tuple(MISSING if score is None else one_score(score, digits) for score in scores)
 
 
-def _one_score(score: Score, decimals: int) -> str:
-    value = f"{score.value:.{decimals}f}"
-    return value if score.stderr is None else f"{value} ±{score.stderr:.{decimals}f}"
+def decimals(scores: Iterable[Score]) -> int:
+    """How many show two digits of the smallest standard error: the same for all that stand together."""
+    errors = [score.stderr for score in scores if score.stderr]
+    return min(4, max(1, 1 - math.floor(math.log10(min(errors))))) if errors else 3
+
+
+def one_score(score: Score, digits: int) -> str:
+    """`0.250 ±0.013`, or the value alone where its standard error is not known."""
+    value = f"{score.value:.{digits}f}"
+    return value if score.stderr is None else f"{value} ±{score.stderr:.{digits}f}"
 
 
 def short(number: float | None) -> str:
@@ -190,7 +200,7 @@ def text_grid(columns: Sequence[Column]) -> str:
     for cells in zip(*(column.cells for column in columns), strict=True):
         grid.add_row(*(Text(cell) for cell in cells))
     # Wide enough for all: what fits was decided before, and rich would cut numbers to make room.
-    console = Console(file=io.StringIO(), width=10_000, color_system=None, legacy_windows=False)
+    console = Console(file=io.StringIO(), width=WIDE, color_system=None, legacy_windows=False)
     with console.capture() as capture:
         console.print(grid)
     return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
@@ -252,44 +262,91 @@ def csv_text(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-_TEX = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "~": r"$\sim$",
-        "^": r"\textasciicircum{}",
-        "±": r"$\pm$",
-        "↑": r"$\uparrow$",
-        "↓": r"$\downarrow$",
-        "<": r"$<$",
-        ">": r"$>$",
-        "|": r"$|$",
-        "[": "{[}",  # behind the end of a line a bracket would be read as its option
-        **{sign: "\\" + sign for sign in "&%$#_{}"},
-    }
-)
+_TEX_SIGNS = {
+    "\\": r"\textbackslash{}",
+    "~": r"$\sim$",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "−": "$-$",  # the sign of a number, not a hyphen
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "→": r"$\rightarrow$",
+    "<": r"$<$",
+    ">": r"$>$",
+    "|": r"$|$",
+    "–": "--",
+    "—": "---",
+    "…": r"\ldots{}",
+    "‘": "`",
+    "’": "'",
+    "“": "``",
+    "”": "''",
+    '"': "''",
+    "\u00a0": " ",
+    "\u200b": "{}",  # `tex` keeps two hyphens from becoming a dash by it
+    "ß": r"\ss{}",
+    "æ": r"\ae{}",
+    "Æ": r"\AE{}",
+    "œ": r"\oe{}",
+    "ø": r"\o{}",
+    "Ø": r"\O{}",
+    "ł": r"\l{}",
+    "Ł": r"\L{}",
+    "[": "{[}",  # behind the end of a line a bracket or a star would be read as its option
+    "*": "{*}",
+    **{sign: "\\" + sign for sign in "&%$#_{}"},
+}
+
+_TEX_ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"', "\u0327": "c", "\u030c": "v"}
 
 
 def _latex(grids: Sequence[Grid], told: Sequence[str]) -> str:
-    return "\n\n".join(["% needs \\usepackage{booktabs}", *(_latex_table(grid, told) for grid in grids)]) + "\n"
+    needs = "% needs \\usepackage{booktabs}; compiles with pdflatex: what is not ASCII is written as commands"
+    return "\n\n".join([needs, *(_latex_table(grid, told) for grid in grids)]) + "\n"
 
 
 def _latex_table(grid: Grid, told: Sequence[str]) -> str:
-    lines = [[column.heading.replace("\n", " ") for column in grid.columns]]
-    lines += [list(cells) for cells in zip(*(column.cells for column in grid.columns), strict=True)]
-    head, *body = (" & ".join(_tex(cell) for cell in line) + r" \\" for line in lines)
+    lines = [list(cells) for cells in zip(*(column.cells for column in grid.columns), strict=True)]
+    head = " & ".join(_tex_heading(column.heading) for column in grid.columns) + r" \\"
     parts = [
-        f"\\begin{{table}}\n\\caption{{{_tex(grid.title)}}}",
+        f"\\begin{{table}}\n\\caption{{{tex(grid.title)}}}",
         f"\\begin{{tabular}}{{l{'r' * (len(grid.columns) - 1)}}}",
         "\\toprule",
         head,
         "\\midrule",
-        *body,
+        *(" & ".join(tex(cell) for cell in line) + r" \\" for line in lines),
         "\\bottomrule\n\\end{tabular}",
-        *(f"\n{{\\footnotesize {_tex(note)}}}" for note in (*grid.below, *told)),
+        *(f"\n{{\\footnotesize {tex(note)}}}" for note in (*grid.below, *told)),
         "\\end{table}",
     ]
     return "\n".join(parts)
 
 
-def _tex(text: str) -> str:
-    return text.translate(_TEX)
+def _tex_heading(heading: str) -> str:
+    """Lines of a heading below each other."""
+    lines = [tex(line) for line in heading.split("\n")]
+    return lines[0] if len(lines) == 1 else "\\shortstack{" + r" \\ ".join(lines) + "}"
+
+
+def tex(text: str) -> str:
+    """`text` for LaTeX, in ASCII: it needs no package and no font beyond pdflatex's own.
+
+    Accents become commands; a character that has none is written as its number, `[U+4E2D]`, and not dropped.
+    """
+    apart = re.sub("-(?=-)", "-\u200b", unicodedata.normalize("NFC", text))
+    return "".join(_tex_sign(sign) for sign in apart)
+
+
+def _tex_sign(sign: str) -> str:
+    if sign in _TEX_SIGNS:
+        return _TEX_SIGNS[sign]
+    if sign.isascii():
+        return sign if sign.isprintable() else " "
+    parts = unicodedata.normalize("NFD", sign)
+    letter, accents = parts[0], parts[1:]
+    if len(accents) == 1 and letter.isascii() and accents[0] in _TEX_ACCENTS:
+        return rf"\{_TEX_ACCENTS[accents[0]]}{{{letter}}}"
+    return f"{{[}}U+{ord(sign):04X}{{]}}"

@@ -1,0 +1,61 @@
+// All runs in a table that can be sorted and searched.
+
+const COLUMNS = [
+  { name: "selector", of: (run) => run.label },
+  { name: "data set", of: (run) => run.dataset, everywhere: true },
+  { name: "model", of: (run) => run.model, everywhere: true },
+  { name: "rows", of: (run) => run.rows, number: true },
+  { name: "seed", of: (run) => run.seed, number: true },
+  { name: "metric", of: (run) => (run.metrics[state.metric] || [null])[0], show: (run) => scored(run.metrics[state.metric]), number: true },
+  { name: "selection s", of: (run) => run.seconds[0], number: true },
+  { name: "tuning s", of: (run) => run.seconds[1], number: true },
+  { name: "STR (s)", of: (run) => run.str[0], show: (run) => `${run.str[2] ? "~" : ""}${short(run.str[0])}`, number: true },
+  { name: "STR (FLOP)", of: (run) => run.str[1], number: true },
+  { name: "experiment", of: (run) => run.experiment || "–" },
+  { name: "run", of: (run) => run.key },
+];
+
+const RUNS = Object.entries(DATA.runs).map(([key, run]) => ({ ...run, key }));
+
+function listed() {
+  const keys = new Set(current().rows.flatMap((row) => row.runs));
+  const words = state.find.toLowerCase().split(/[\s,]+/).filter(Boolean);
+  const text = (run) => `${run.label} ${run.dataset} ${run.model} ${run.rows} rows seed ${run.seed} ${run.experiment || ""} ${run.key}`.toLowerCase();
+  const bound = (run) => run.selector === "full" || run.selector === "zero_shot";
+  return RUNS.filter((run) => (state.everywhere || (keys.has(run.key) && (bound(run) || inBudget(run.rows)))) && words.every((word) => text(run).includes(word)));
+}
+
+// Unknown values come last whichever way the others go.
+function compared(a, b, descending) {
+  if (a === b) return 0;
+  if (a === null || a === undefined) return 1;
+  if (b === null || b === undefined) return -1;
+  return (a < b ? -1 : 1) * (descending ? -1 : 1);
+}
+
+function drawRuns() {
+  const columns = COLUMNS.filter((column) => state.everywhere || !column.everywhere);
+  const { column: sorted, descending } = state.sort;
+  const by = COLUMNS[sorted];
+  const found = listed().sort((a, b) => compared(by.of(a), by.of(b), descending));
+  const head = columns.map((column) => {
+    const place = COLUMNS.indexOf(column);
+    const title = column.name === "metric" ? metricName() : column.name;
+    const order = place === sorted ? (descending ? "descending" : "ascending") : "none";
+    const sign = place === sorted ? (descending ? " ▾" : " ▴") : "";
+    const sort = () => {
+      state.sort = { column: place, descending: place === sorted && !descending };
+      drawRuns();
+      byId("f-runs").querySelectorAll("th button")[columns.indexOf(column)].focus();
+    };
+    return el("th", { scope: "col", "aria-sort": order, class: column.number ? "number" : null }, el("button", { type: "button", click: sort }, title + sign));
+  });
+  const cell = (column, run) => {
+    if (column.name === "run") return el("td", {}, link(run.key, run.key.slice(0, 8)));
+    const shown = column.show ? column.show(run) : column.number ? (Number.isInteger(column.of(run)) ? String(column.of(run)) : short(column.of(run))) : column.of(run);
+    return el("td", { class: column.number ? "number" : null }, column.name === "selector" ? link(run.key, shown) : shown);
+  };
+  const body = found.map((run) => el("tr", {}, columns.map((column) => cell(column, run))));
+  fill("f-runs", el("table", {}, el("thead", {}, el("tr", {}, head)), el("tbody", {}, body)));
+  fill("n-runs", `${found.length} of ${counted(RUNS.length, "run")}`);
+}

@@ -1,0 +1,119 @@
+"""How likely a model finds the responses that selectors chose, beside those of their pool, from records alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dwbench.component import canonical_json
+from dwbench.records import Record
+from dwbench.report.formats import MISSING, Column, markdown_grid, text_grid
+from dwbench.report.labels import label, selection_identity, told_apart
+
+FRONTS = {"given_prompt": "given the prompt", "alone": "alone"}
+NUMBERS = {"mean": "mean", "quartile_1": "1st quartile", "median": "median", "quartile_3": "3rd quartile"}
+
+LEGEND = (
+    "Perplexity of responses, end of turn included: given the prompt of the row, and alone (behind the bare header of "
+    "an answer). Over seeds the mean of each number. Rows without a response have none and are left out."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one method chose, or the pool (`seeds` 0): how many rows, over how many seeds, and the means over these of
+    the numbers (`NUMBERS`) by what stands in front of the response (`FRONTS`)."""
+
+    label: str
+    rows: int
+    seeds: int
+    numbers: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Perplexities:
+    """Selections of one pool, the pool itself first; `title` names data set, tuned model, pool and the model that
+    tells."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+def perplexities(records: Sequence[Record]) -> list[Perplexities]:
+    """One for each pool, tuned model and telling model under which records tell of perplexity."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        if record.data["selection"].get("perplexity"):
+            groups.setdefault(canonical_json(_place(record)), []).append(record)
+    ordered = [group for _, group in sorted(groups.items())]
+    firsts = [group[0] for group in ordered]
+    titles = told_apart(
+        [_title(record) for record in firsts],
+        [_place(record) for record in firsts],
+        [record.run for record in firsts],
+    )
+    return [_of_pool(title, group) for title, group in zip(titles, ordered, strict=True)]
+
+
+def _place(record: Record) -> dict[str, Any]:
+    return {
+        "dataset": {"name": record.dataset, "pool": record.data["dataset"]["fingerprints"]["pool"]},
+        "model": {"name": record.model, **record.tuned_model},
+        "perplexity_by": record.data["selection"]["perplexity_by"],
+    }
+
+
+def _title(record: Record) -> str:
+    pool, teller = record.data["budget"]["pool"], record.data["selection"]["perplexity_by"]["name"]
+    return f"{record.dataset}, {record.model}: chosen of {pool} rows, perplexity under {teller}"
+
+
+def _of_pool(title: str, records: Sequence[Record]) -> Perplexities:
+    methods: dict[str, list[Record]] = {}
+    for record in records:
+        methods.setdefault(canonical_json(selection_identity(record)), []).append(record)
+    firsts = [group[0] for group in methods.values()]
+    labels = told_apart(
+        [label(one) for one in firsts], [selection_identity(one) for one in firsts], [one.run for one in firsts]
+    )
+    told = records[0].data["selection"]["perplexity"]
+    pool = {front: _known([told[front]["pool"]]) for front in FRONTS}
+    rows = [Row("(the pool)", records[0].data["budget"]["pool"], 0, pool)]
+    for name, group in zip(labels, methods.values(), strict=True):
+        for size in sorted({record.rows for record in group}):
+            rows.append(_row(name, [record for record in group if record.rows == size]))
+    return Perplexities(title, tuple(rows))
+
+
+def _row(name: str, records: Sequence[Record]) -> Row:
+    told = [record.data["selection"]["perplexity"] for record in records]
+    numbers = {front: _known([one[front]["chosen"] for one in told]) for front in FRONTS}
+    return Row(name, records[0].rows, len({record.seed for record in records}), numbers)
+
+
+def _known(told: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each number that all of them have."""
+    known = [name for name in NUMBERS if all(name in one for one in told)]
+    return {name: sum(one[name] for one in told) / len(told) for name in known}
+
+
+def render(found: Sequence[Perplexities], form: Literal["text", "md"]) -> str:
+    """A grid for each pool."""
+    grid = markdown_grid if form == "md" else text_grid
+    bold = "**" if form == "md" else ""
+    parts = []
+    for one in found:
+        columns = [
+            Column("selector", tuple(row.label for row in one.rows)),
+            Column("rows", tuple(f"{row.rows:,}" for row in one.rows)),
+            Column("seeds", tuple(str(row.seeds) if row.seeds else MISSING for row in one.rows)),
+        ]
+        for front, words in FRONTS.items():
+            for name, heading in NUMBERS.items():
+                cells = tuple(_cell(row.numbers[front].get(name)) for row in one.rows)
+                columns.append(Column(f"{words}\n{heading}", cells))
+        parts += [f"{bold}{one.title}{bold}", grid(columns)]
+    return "\n\n".join([*parts, LEGEND]) + "\n"
+
+
+def _cell(value: float | None) -> str:
+    return MISSING if value is None else f"{value:,.2f}"
