@@ -1,6 +1,7 @@
 """What can be known to go wrong before anything is computed: models, prompts and selectors' settings. No weights."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from dwbench.component import identity, key_of
@@ -51,6 +52,10 @@ def _checks(planned: Planned, models: LoadedModels) -> dict[str, Callable[[], ob
         checks[key_of(["model", identity(run.scorer), run.scorer.device])] = lambda: check_model(run.scorer)
     if "scorer" in selector.needs:
         checks[key_of(["tokenizer", identity(run.scorer)])] = lambda: models.chat(run.scorer)
+    for beside in (run.writer.lm if run.writer else None, run.perplexity):
+        if beside is not None:
+            checks[key_of(["model", identity(beside), beside.device])] = partial(check_model, beside)
+            checks[key_of(["tokenizer", identity(beside)])] = partial(models.chat, beside)
     if "embedder" in selector.needs or run.diversity:
         checks[key_of(["embedder", identity(run.embedder), run.embedder.device])] = lambda: check_encoder(run.embedder)
     checks[key_of(["selector", identity(selector), seen])] = lambda: check_selector(selector, context)

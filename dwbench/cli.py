@@ -16,10 +16,13 @@ Which rows of a data set are worth tuning on? Every selection method on one foot
 commands:
   run [key=value ...] [-m]      one run or a sweep: select, tune, evaluate; prints the table of what it ran
   select POOL --selector NAME   choose rows of your own data, no training
+  status                        how far the sweeps are that run here: done, running, failed, time left, best so far
   table [NAME]                  tables from records; of a paper's experiment with its numbers beside ours
   list [WHAT]                   selectors, models, datasets, experiments
   check [key=value ...]         compose and validate; say which stages would run and which are stored
-  publish                       records to W&B, each once
+  report [--out FILE]           one HTML page from records, to look at
+  plot [NAME]                   figures for papers from records: SVG, PDF or PNG
+  publish [--dashboard]         records to W&B, each once, and a table of them all
 
   dwbench COMMAND --help says more. A first run without network or account: dwbench run experiment=quickstart
 """
@@ -55,8 +58,26 @@ def _list(arguments: Sequence[str]) -> int:
     return list_names(arguments)
 
 
+def _report(arguments: Sequence[str]) -> int:
+    from dwbench.commands.report import report
+
+    return report(arguments)
+
+
+def _plot(arguments: Sequence[str]) -> int:
+    from dwbench.commands.plot import plot
+
+    return plot(arguments)
+
+
+def _status(arguments: Sequence[str]) -> int:
+    from dwbench.commands.status import status
+
+    return status(arguments)
+
+
 def _publish(arguments: Sequence[str]) -> int:
-    from dwbench.commands.show import publish
+    from dwbench.commands.publish import publish
 
     return publish(arguments)
 
@@ -67,6 +88,9 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "table": _table,
     "list": _list,
     "check": _check,
+    "report": _report,
+    "plot": _plot,
+    "status": _status,
     "publish": _publish,
 }
 

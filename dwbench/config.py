@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import Field, NonNegativeInt
 
 from dwbench.budget import parse_budget
-from dwbench.component import component, identity
+from dwbench.component import identity
+from dwbench.data.base import Task
 from dwbench.errors import UserError, nearest
 from dwbench.files import expanded
 from dwbench.models.encoder import Encoder
@@ -21,10 +21,15 @@ from dwbench.models.loading import load_config
 from dwbench.models.spec import LM
 from dwbench.run import Run
 from dwbench.selectors.base import ScoreSelector, Selector, SetSelector
+from dwbench.synthesis import Writer
+from dwbench.toplevel import TopLevel
 
-GROUPS = ("selector", "model", "embedder", "dataset", "plant", "train", "eval", "launch", "experiment")
+GROUPS = ("selector", "model", "embedder", "dataset", "plant", "synthesise", "train", "eval", "launch", "experiment")
 OPEN_SECTION = "selector_settings"
 """Settings for one selector in a sweep over several; its keys are selectors' names, so any may be added."""
+
+NONE = ("experiment=null", "plant=null", "synthesise=null")
+"""Groups of which nothing need be chosen, said so."""
 
 LONGEST = 8192
 """`max_length` at most of a model that is not configured; what many models could take fits no memory."""
@@ -91,34 +96,6 @@ class Job:
     overrides: tuple[str, ...]
 
 
-@component
-class WandB:
-    """Where runs are tracked; `entity` null: the account's own."""
-
-    project: str
-    entity: str | None
-    mode: Literal["auto", "online", "offline"]
-
-
-@component
-class TopLevel:
-    """The keys of conf/config.yaml beside the groups; what they mean stands there."""
-
-    budget: Any
-    seed: NonNegativeInt
-    split_seed: NonNegativeInt
-    scorer_model: str | None
-    select_only: bool
-    diversity: bool
-    selector_settings: dict[str, dict[str, Any]] | None
-    experiment_name: Annotated[str, Field(pattern=r"^[\w=,+-][\w.=,+-]*$")] | None
-    sweep: dict[str, list[Any]] | None
-    results_dir: Annotated[str, Field(min_length=1)]
-    store_dir: Annotated[str, Field(min_length=1)]
-    tracker: Literal["wandb", "none"]
-    wandb: WandB
-
-
 def compose(overrides: Sequence[str]) -> Job:
     """The configuration that the overrides (none of them a sweep) make, its top level checked. Raises UserError."""
     import pydantic
@@ -126,7 +103,7 @@ def compose(overrides: Sequence[str]) -> Job:
     in_groups = [override for override in overrides if override.partition("=")[0] in GROUPS]
     for override in in_groups:
         group, _, name = override.partition("=")
-        if name.strip("'\"") not in names(group) and override not in ("experiment=null", "plant=null"):
+        if name.strip("'\"") not in names(group) and override not in NONE:
             raise UserError(f"{override}: no such {group}: {nearest(name, names(group))}")
     try:
         job = _composed(overrides)
@@ -359,10 +336,12 @@ def build_run(job: Job) -> Run:
             raise UserError(f"{group}.source: give {group}.name=... too: tables would say {config[group]['name']}")
     selector, label = selector_named(name, settings)
     model = _as_lm(build("model", config["model"]))
+    dataset = build("dataset", config["dataset"])
+    scorer = _beside(model, config["scorer_model"], "scorer_model")
     return Run(
-        dataset=build("dataset", config["dataset"]),
+        dataset=dataset,
         model=model,
-        scorer=model if config["scorer_model"] is None else _scorer(str(config["scorer_model"]), model),
+        scorer=scorer,
         embedder=_as_encoder(build("embedder", config["embedder"])),
         selector=selector,
         selector_name=name,
@@ -373,15 +352,41 @@ def build_run(job: Job) -> Run:
         train=build("train", config["train"]),
         evaluation=build("eval", config["eval"]),
         plant=build("plant", config["plant"]) if config.get("plant") else None,
+        writer=_writer(config, model, dataset.task),
+        perplexity=_perplexity_model(config, scorer),
         diversity=config["diversity"],
+        record_samples=config["record_samples"],
         select_only=config["select_only"],
         experiment=config["experiment_name"],
     )
 
 
-def _scorer(name: str, model: LM) -> LM:
-    """The model `name`; what its own configuration leaves open about where it runs is as for the tuned `model`."""
-    named = model_named(name, "scorer_model")
+def _writer(config: Mapping[str, Any], model: LM, task: Task) -> Writer | None:
+    """Who writes the pool's responses; None: nobody. Raises UserError where noise is to be planted into it too."""
+    if not config.get("synthesise"):
+        return None
+    if config.get("plant"):
+        raise UserError("plant: goes with a pool as it was read, not with synthesise: leave one of the two out")
+    settings = build("synthesise", config["synthesise"])
+    lm = _beside(model, settings.model, "synthesise.model")
+    return Writer(lm=lm, task=task, max_new_tokens=settings.max_new_tokens or task.max_new_tokens)
+
+
+def _perplexity_model(config: Mapping[str, Any], scorer: LM) -> LM | None:
+    """Under which the chosen rows' perplexity is reported; None: it is not."""
+    if not config["perplexity"]:
+        if config["perplexity_model"] is not None:
+            raise UserError("perplexity_model: goes with perplexity=true: add it")
+        return None
+    return _beside(scorer, config["perplexity_model"], "perplexity_model")
+
+
+def _beside(model: LM, name: str | None, key: str) -> LM:
+    """The model `name`; what its own configuration leaves open about where it runs is as for `model`, which is taken
+    where no name is given."""
+    if name is None:
+        return model
+    named = model_named(str(name), key)
     return dataclasses.replace(
         named,
         device=model.device if named.device == "auto" else named.device,

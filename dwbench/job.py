@@ -6,16 +6,20 @@ import shlex
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dwbench.config import Job, build_run, plain_dict
 from dwbench.errors import UserError
-from dwbench.progress import Bars, Lines, Progress
-from dwbench.records import record_path, write_record
-from dwbench.run import execute, forget_failure, write_failure
+from dwbench.failures import forget_failure, write_failure
+from dwbench.progress import Bars, Lines, Progress, Quiet
+from dwbench.records import load_records, record_path, write_record
+from dwbench.run import Run, execute
 from dwbench.selectors.models import LoadedModels
+from dwbench.status import Job as Watched
+from dwbench.status import Watch
 from dwbench.store import Bench, Store
 
 
@@ -39,7 +43,33 @@ def quiet_libraries() -> None:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
 
-def job_runner(models: LoadedModels) -> Callable[[Any], bool]:
+@dataclass(frozen=True)
+class Screen:
+    """Where jobs tell of themselves.
+
+    Attributes:
+        folder: of the sweep's status; None where there is none.
+        live: a view of that folder is on the terminal, and jobs say nothing themselves.
+    """
+
+    folder: Path | None = None
+    live: bool = False
+
+    def say(self, text: str) -> None:
+        """A line, where nothing else stands on the terminal."""
+        if not self.live:
+            say(text)
+
+    def progress(self) -> Progress:
+        """Where a job's stages report to, beside its status."""
+        return Quiet() if self.live else progress()
+
+    def watch(self, job: Watched) -> Watch | None:
+        """The job's status, which begins now; None where there is no status."""
+        return None if self.folder is None else Watch(self.folder, job, self.progress(), say)
+
+
+def job_runner(models: LoadedModels, screen: Screen) -> Callable[[Any], bool]:
     """Hydra's task function: do the run that a configuration describes and leave its record; True if it succeeded.
 
     The jobs of one process share `models`: tokenizers stay, weights are let go of after each job.
@@ -53,33 +83,62 @@ def job_runner(models: LoadedModels) -> Callable[[Any], bool]:
         plain = plain_dict(OmegaConf.to_container(config, resolve=True))
         hydra = HydraConfig.get()
         try:
-            return _run_job(Job(plain, dict(hydra.runtime.choices), tuple(hydra.overrides.task)), models)
+            return _run_job(Job(plain, dict(hydra.runtime.choices), tuple(hydra.overrides.task)), models, screen)
         finally:
             models.release()
 
     return run_job
 
 
-def _run_job(job: Job, models: LoadedModels) -> bool:
+def named(run: Run, key: str) -> Watched:
+    """What a sweep's status calls a run with that key."""
+    name = f"{run.dataset.name} | {run.model.name} | {run.selector_label} | {run.budget.asked} | seed {run.seed}"
+    return Watched(key, name, run.selector_label, run.dataset.name, run.model.name)
+
+
+def _run_job(job: Job, models: LoadedModels, screen: Screen) -> bool:
     results = Path(job.config["results_dir"])
     command = shlex.join(["dwbench", "run", *job.overrides])
     settings = {"config": {key: value for key, value in job.config.items() if key != "sweep"}, "command": command}
     key = hashlib.sha256(command.encode()).hexdigest()[:20]  # of an error from before the run's own key is known
+    watch = None
     try:
         run = build_run(job)
         splits = run.load()
         key = run.key(splits)
-        name = f"{run.dataset.name} | {run.model.name} | {run.selector_label} | {run.budget.asked} | seed {run.seed}"
-        say(name)
-        bench = Bench(Store(Path(job.config["store_dir"])), progress())
+        told = named(run, key)
+        screen.say(told.name)
+        watch = screen.watch(told)
+        bench = Bench(Store(Path(job.config["store_dir"])), watch or screen.progress())
         record = {**execute(run, bench, models, splits), **settings}
-        write_record(record_path(results, run.experiment, record), record)
+        path = record_path(results, run.experiment, record)
+        write_record(path, record)
         forget_failure(results, key, command)
+        if job.config["tracker"] == "trackio":
+            track_locally(job.config, path.parent, {key})
+        if watch is not None:
+            watch.done({name: metric["value"] for name, metric in record["metrics"].items()})
     except Exception as error:
         where = write_failure(results, key, _line(error), traceback.format_exc(), settings)
-        say(f"failed: {_line(error)} (details in {where})")
+        watch = watch or screen.watch(Watched(key, command, "", "", ""))
+        if watch is not None:
+            watch.failed(_line(error), where)
+        screen.say(f"failed: {_line(error)} (details in {where})")
         return False
     return True
+
+
+def track_locally(config: Mapping[str, Any], folder: Path, runs: Collection[str]) -> None:
+    """Hand the records of `runs` in `folder` to trackio if it has none of them; what changed is told of when the sweep
+    is over. What goes wrong there is said and fails nothing."""
+    from dwbench.tracking.to_trackio import folder_beside, track
+
+    records = load_records(folder, lambda text: None)  # what is no record is told of when the table is made
+    mine = [record for record in records if record.run in runs]
+    place = folder_beside(Path(config["store_dir"]))
+    told = track(mine, project=config["wandb"]["project"], folder=place, reference=records, only_new=True)
+    if told.notice:
+        say(f"trackio: {told.notice}")
 
 
 def _line(error: Exception) -> str:

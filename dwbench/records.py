@@ -60,7 +60,11 @@ REQUIRED = (
 NOT_CONTENT = ("environment", "environments_differ", "config", "command")
 
 # They describe what the other fields determine, and were not always written: what is published stays published.
-BESIDE = {"dataset": ("kinds",), "selection": ("kinds", "diversity", "described_by"), "selector": ("tuned_by",)}
+BESIDE = {
+    "dataset": ("kinds",),
+    "selection": ("kinds", "diversity", "described_by", "perplexity", "perplexity_by", "samples"),
+    "selector": ("tuned_by",),
+}
 
 PARTS = ("selection", "training", "evaluation")
 """The parts of a run, each with all stages that it used."""

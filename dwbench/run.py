@@ -1,6 +1,5 @@
 """One run: select, tune, evaluate, record. A pure function of its configuration; every stage is stored."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,12 @@ import numpy as np
 
 from dwbench import seeds
 from dwbench.budget import Budget
+from dwbench.choice import kept_places, kinds, samples
 from dwbench.component import identity, key_of
 from dwbench.cost import Cost
 from dwbench.data.base import SPLITS, Dataset, Example, Splits, fingerprint
 from dwbench.data.planted import Plant
-from dwbench.describe import VERSION as DESCRIBE_VERSION
-from dwbench.describe import describe
+from dwbench.describe import description
 from dwbench.errors import UserError
 from dwbench.evaluation.harness import Evaluation, evaluate, item_scores
 from dwbench.models.chat import Chat, Pair
@@ -24,20 +23,18 @@ from dwbench.models.flop import Shape
 from dwbench.models.loading import load_config
 from dwbench.models.spec import LM
 from dwbench.records import differing
-from dwbench.rules.ranking import Ranking, Scores, places, rank
+from dwbench.rules.ranking import Ranking, Scores, rank
 from dwbench.selectors.base import Selector, compute_scores, selection_stage, versions
 from dwbench.selectors.context import Context
 from dwbench.selectors.material import Material, pool_order
 from dwbench.selectors.models import LoadedModels
 from dwbench.store import Artefact, Bench, write_json
+from dwbench.synthesis import Writer
 from dwbench.training.checkpoints import adapter_folder
 from dwbench.training.sft import TRAIN_VERSION, LoraSFT, full_tuning, train_identity, tune
 
 EVALUATE_VERSION = 1
 SHAPE_VERSION = 1
-
-PLACES_KEPT = 1000
-"""Rows of the pool whose place in a ranking a record tells: enough for rank correlations of selectors."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,10 @@ class Run:
         budget: how many rows.
         seed: of ties, random draws and tuning. `split_seed`: of held-out and subsampled rows, the same for all seeds.
         plant: noise to put into the pool, or None.
+        writer: the model that writes the pool's responses; None: they are the data set's.
+        perplexity: the model under which the chosen rows' perplexity is reported, or None; no part of the key.
         diversity: report on the diversity of what is chosen; no part of the key.
+        record_samples: chosen and rejected rows whose texts the record shows; no part of the key.
         select_only: leave out tuning and evaluation.
         experiment: folder of its record below the results; no part of its key.
     """
@@ -70,17 +70,25 @@ class Run:
     train: LoraSFT
     evaluation: Evaluation
     plant: Plant | None = None
+    writer: Writer | None = None
+    perplexity: LM | None = None
     diversity: bool = False
+    record_samples: int = 0
     select_only: bool = False
     experiment: str | None = None
 
     def load(self) -> Splits:
-        """The data, with what is planted into the pool. Raises UserError for bad input."""
+        """The data, with what is planted into the pool; what a model is to write into it is not yet written. Raises
+        UserError for bad input."""
         splits = self.dataset.load(self.split_seed)
+        if self.writer is not None:
+            return self.writer.planned(splits)
         return splits if self.plant is None else self.plant.into(splits, self.split_seed)
 
     def key(self, splits: Splits) -> str:
-        """The run's key: what is selected from, by what, how much, and what is done with it."""
+        """The run's key: what is selected from, by what, how much, and what is done with it. The same before and after
+        the pool is written."""
+        splits = splits.as_read()
         needs = self.selector.needs
         ordered = ("pool", "target") if "order" in needs else ()
         k = rows_to_choose(self, len(splits.pool))
@@ -88,6 +96,7 @@ class Run:
         return key_of(
             {
                 "data": {split: fingerprint(getattr(splits, split), split in ordered) for split in SPLITS},
+                **({"written": splits.written.by} if splits.written else {}),
                 "task": identity(self.dataset.task),
                 "model": identity(self.model),
                 "scorer": identity(self.scorer) if "scorer" in needs else None,
@@ -214,25 +223,26 @@ def prepare(run: Run, models: LoadedModels, splits: Splits) -> Prepared:
     if not pairs:
         raise UserError(f"model.max_length={run.model.max_length}: no row of the pool fits: raise it")
     too_long = "no response token fits behind the prompt within max_length of the model to be tuned"
-    return Prepared(pairs, {row.uid: too_long for row in splits.pool if row.uid not in pairs})
+    bad = [row for row in splits.pool if row.uid not in pairs]
+    return Prepared(pairs, {row.uid: too_long if row.response else "its response is empty" for row in bad})
 
 
 def execute(run: Run, bench: Bench, models: LoadedModels, splits: Splits) -> dict[str, Any]:
     """Do the run and return its record, but for its configuration and command."""
+    if run.writer is not None:
+        splits = run.writer.write(splits, bench, models)
+        models.release()
     prepared = prepare(run, models, splits)
     k = rows_to_choose(run, len(splits.pool))
     selection = select(bench, models, run.selector, run.material(splits), k, prepared.untrainable)
     models.release()
     chosen = {row.uid: prepared.pairs[row.uid] for row in selection.chosen if row.uid in prepared.pairs}
-    diversity = {}
-    if run.diversity and chosen:
-        tokens = [len(pair.response) for pair in chosen.values()]
-        rows = [row for row in selection.chosen if row.uid in chosen]
-        diversity = describe(bench, run.material(splits), models, rows, tokens)
-        models.release()
+    lengths = {uid: len(pair.response) for uid, pair in chosen.items()}
+    described = description(bench, run.material(splits), models, lengths, run.diversity, run.perplexity)
+    models.release()
     trained = _train(run, bench, chosen) if chosen and not run.select_only else None
     evaluated = None if run.select_only else _evaluate(run, bench, splits, trained)
-    return _record(run, bench, splits, selection, prepared.pairs, diversity, trained, evaluated)
+    return _record(run, bench, splits, selection, prepared.pairs, described, trained, evaluated)
 
 
 def evaluate_identity(run: Run, splits: Splits, trained: str | None) -> dict[str, Any]:
@@ -275,12 +285,6 @@ def _shape(run: Run, bench: Bench) -> Artefact:
     return bench.stage("shape", {"version": SHAPE_VERSION, "model": run.model.training_identity()}, build)
 
 
-def _kinds(rows: Sequence[Example]) -> dict[str, int]:
-    """How many rows there are of each kind, where kinds are known."""
-    kinds = [row.kind for row in rows if row.kind]
-    return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
-
-
 def _costs(used: Mapping[str, Artefact]) -> dict[str, Any]:
     """Cost of all stages that a part of the run used, each once."""
     stages = {ref: found.cost for ref, found in used.items()}
@@ -288,12 +292,15 @@ def _costs(used: Mapping[str, Artefact]) -> dict[str, Any]:
     return {"total": total.to_json(), "stages": {ref: cost.to_json() for ref, cost in stages.items()}}
 
 
-def _places(selection: Selection) -> list[float | None]:
-    """Places of the pool's rows in the selector's ranking, in the order of their uids, which is the same for all
-    selectors; of the first `PLACES_KEPT` rows (uids are hashes: a draw). None where a row is invalid."""
-    found = places(selection.scores)
-    by_uid = sorted(range(len(selection.rows)), key=lambda position: selection.rows[position].uid)[:PLACES_KEPT]
-    return [None if np.isnan(found[position]) else float(found[position]) for position in by_uid]
+def _ranked(run: Run, selection: Selection) -> dict[str, Any]:
+    """What a record tells of the ranking; nothing where none was made (`full`, `zero_shot`)."""
+    if run.selector.fixed_share is not None:
+        return {"places": None, "samples": []}
+    ranking, scores, rows, k = selection.ranking, selection.scores, selection.rows, len(selection.chosen)
+    return {
+        "places": kept_places(scores, rows),
+        "samples": samples(ranking, scores, rows, k, run.record_samples),
+    }
 
 
 def _named(model: LM | Encoder) -> dict[str, Any]:
@@ -306,7 +313,7 @@ def _record(
     splits: Splits,
     selection: Selection,
     pairs: Mapping[str, Pair],
-    diversity: Mapping[str, float],
+    described: Mapping[str, Any],
     trained: Artefact | None,
     evaluated: Artefact | None,
 ) -> dict[str, Any]:
@@ -318,6 +325,10 @@ def _record(
     shape = _shape(run, bench)
     parts = {"selection": selection.artefact, "training": trained, "evaluation": evaluated}
     used = {part: bench.store.closure((stage.ref,)) if stage else {} for part, stage in parts.items()}
+    written = {}
+    if splits.written is not None:
+        used["data"] = bench.store.closure(splits.written.stages)
+        written = {"written": {"by": splits.written.by, **splits.written.counts}}
     return {
         "schema": 1,
         "run": run.key(splits),
@@ -326,9 +337,10 @@ def _record(
             "name": run.dataset.name,
             "fingerprints": {split: fingerprint(getattr(splits, split)) for split in SPLITS},
             "rows": {split: len(getattr(splits, split)) for split in SPLITS},
-            "kinds": _kinds(splits.pool),
+            "kinds": kinds(splits.pool),
             "task": identity(run.dataset.task),
             "notes": list(splits.notes),
+            **written,
         },
         "model": _named(run.model),
         "scorer": _named(run.scorer) if "scorer" in run.selector.needs else None,
@@ -348,13 +360,12 @@ def _record(
             "ties_at_cut": selection.ranking.ties_at_cut,
             "invalid": {reason: reasons.count(reason) for reason in sorted(set(reasons))},
             "untrainable": len(selection.chosen) - len(chosen),
-            "kinds": _kinds(selection.chosen),
+            "kinds": kinds(selection.chosen),
             "tokens": sum(pair.length for pair in chosen),
             "response_tokens": sum(len(pair.response) for pair in chosen),
-            "diversity": dict(diversity),
-            "described_by": {"version": DESCRIBE_VERSION, **_named(run.embedder)} if diversity else None,
+            **described,
             "notes": selection.scores.notes,
-            "places": _places(selection) if run.selector.fixed_share is None else None,
+            **_ranked(run, selection),
         },
         "training": training,
         "evaluation": {
@@ -376,25 +387,3 @@ def _record(
             "evaluation": evaluated.ref if evaluated else None,
         },
     }
-
-
-def write_failure(folder: Path, run_key: str, error: str, trace: str, settings: Mapping[str, Any]) -> Path:
-    """Leave the error of a failed run beside the results, in place of what its command left before.
-
-    `settings` are the run's `config` and `command`.
-    """
-    forget_failure(folder, run_key, settings["command"])
-    path = folder / "failed" / f"{run_key}.json"
-    write_json(path, {"run": run_key, "error": error, "traceback": trace.splitlines(), **settings})
-    return path
-
-
-def forget_failure(folder: Path, run_key: str, command: str) -> None:
-    """Take away the errors of a run that is done, and those of its command from when it had another key or none yet."""
-    for path in (folder / "failed").glob("*.json"):
-        try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            continue  # another job was faster, or it was edited by hand
-        if isinstance(told, dict) and (told.get("run") == run_key or told.get("command") == command):
-            path.unlink(missing_ok=True)

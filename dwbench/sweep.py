@@ -9,6 +9,7 @@ from dwbench.config import OPEN_SECTION, Job, build_run, compose, names
 from dwbench.data.base import Splits
 from dwbench.errors import UserError
 from dwbench.run import Run, rows_to_choose
+from dwbench.tracking import to_trackio
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ def plan(arguments: Sequence[str], multirun: bool) -> Sweep:
     axes = _axes(arguments)
     swept = [axis for axis in axes if len(axis) > 1]
     base = compose([choices[0] for choices in axes])
+    if base.config["tracker"] == "trackio":
+        to_trackio.check_installed()
     params = _experiment_axes(base, arguments)
     if swept and not multirun and not params:
         raise UserError(f"{swept[0][0].partition('=')[0]}: several values make a sweep: add -m")
@@ -111,7 +114,7 @@ def _join(axis: Sequence[str]) -> str:
 def _planned(overrides: Sequence[str], splits: dict[str, Splits]) -> Planned:
     job = compose(overrides)
     run = build_run(job)
-    where = f"{job.config['dataset']} {job.config.get('plant')} {run.split_seed}"
+    where = f"{job.config['dataset']} {job.config.get('plant')} {run.writer} {run.split_seed}"
     if where not in splits:
         splits[where] = run.load()
     if not run.select_only:

@@ -335,7 +335,7 @@ def test_no_network(case: str, pool: Path, tmp_path: Path) -> None:
 
 def test_unknown_command(cli: Callable[..., Told]) -> None:
     refused(cli("selekt"), "selekt: no such command: did you mean 'select'?")
-    refused(cli("xyz"), "known: check, list, publish, run, select, table")
+    refused(cli("xyz"), "known: check, list, plot, publish, report, run, select, status, table")
 
 
 def test_version_and_help(cli: Callable[..., Told]) -> None:

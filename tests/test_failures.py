@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from dwbench.run import forget_failure, write_failure
+from dwbench.failures import forget_failure, write_failure
 
 
 def failed(results: Path, key: str, command: str) -> Path:

@@ -14,8 +14,9 @@ import pytest
 from made_records import made
 
 from dwbench.errors import UserError
-from dwbench.publish import Published, publish, run_config
 from dwbench.records import Record
+from dwbench.tracking.run_data import TABLE_COLUMNS, run_config
+from dwbench.tracking.to_wandb import Published, publish
 
 
 @pytest.fixture(autouse=True)
@@ -46,11 +47,13 @@ class Run:
     group: str = ""
     job_type: str = ""
     project: str = ""
+    host: str = ""
     tags: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     artifacts: dict[str, dict[str, str]] = field(default_factory=dict)
+    files: Path = Path()
 
 
 def blocks(path: Path) -> Iterator[bytes]:
@@ -74,7 +77,7 @@ def read(path: Path) -> Run:
     from importlib import import_module
 
     proto = import_module("wandb.proto.wandb_internal_pb2")  # its stubs lack the messages
-    found = Run()
+    found = Run(files=path.parent / "files")
     for block in blocks(path):
         record = proto.Record()
         record.ParseFromString(block)
@@ -83,6 +86,7 @@ def read(path: Path) -> Run:
             run = record.run
             found.id, found.name, found.group = run.run_id, run.display_name, run.run_group
             found.job_type, found.project, found.tags = run.job_type, run.project, list(run.tags)
+            found.host = run.host
             found.config |= {item.key: json.loads(item.value_json) for item in run.config.update}
         elif kind == "summary":
             for item in record.summary.update:
@@ -139,6 +143,101 @@ def test_a_record_becomes_a_run(tmp_path: Path) -> None:
     chosen = Path(files["selection.json"])
     assert chosen.is_relative_to(tmp_path / "wb")
     assert json.loads(chosen.read_text())["ids"] == [f"row-{number}" for number in range(100)]
+
+
+def described(record: Record) -> Record:
+    """The record of a run with planted noise that was not tuned, with diversity, perplexity and sample rows."""
+    kinds = {"clean": 90, "copy": 6, "empty": 4}
+    embedder, teller = {"name": "minilm", "identity": {}}, {"name": "gpt2", "identity": {}}
+    selection = {
+        **record.data["selection"],
+        "kinds": kinds,
+        "diversity": {"vendi": 12.5},
+        "described_by": embedder,
+        "perplexity": {"alone": {"chosen": {"median": 8.0}, "pool": {"median": 16.0}}},
+        "perplexity_by": teller,
+        "samples": [{"id": "row-0", "input": "a secret question", "response": "a secret answer", "chosen": True}],
+    }
+    dataset = {**record.data["dataset"], "kinds": {"clean": 900, "copy": 60, "empty": 40}}
+    artefacts = {**record.data["artefacts"], "training": None, "evaluation": None}
+    data = {"selection": selection, "dataset": dataset, "artefacts": artefacts, "training": None, "metrics": {}}
+    return dataclasses.replace(record, data={**record.data, **data})
+
+
+def test_what_a_run_was_for_and_what_it_chose_is_carried(tmp_path: Path) -> None:
+    publish_in(tmp_path, [described(made("ifd")), made("random")])
+    special, plain = runs_in(tmp_path)
+    assert (special.config["select_only"], plain.config["select_only"]) == (True, False)
+    assert (special.config["diversity"], special.config["diversity_embedder"]) == (True, "minilm")
+    assert (plain.config["diversity"], plain.config["diversity_embedder"]) == (False, None)
+    assert (special.config["perplexity_model"], plain.config["perplexity_model"]) == ("gpt2", None)
+    assert special.config["dataset/kinds/copy"] == 60
+    assert special.summary["selection/kinds/empty"] == 4
+    assert special.summary["selection/planted_share"] == pytest.approx(0.1)
+    assert special.summary["selection/diversity/vendi"] == 12.5
+    assert special.summary["selection/perplexity/alone/chosen/median"] == 8.0
+    assert special.summary["selection/tokens"] == plain.summary["selection/tokens"] == 5000
+    assert not any(name.startswith("metrics/") for name in special.summary)
+    assert "selection/planted_share" not in plain.summary
+
+
+def test_no_texts_leave_the_machine(tmp_path: Path) -> None:
+    publish_in(tmp_path, [described(made("ifd"))])
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(b"row-42" in path.read_bytes() for path in files)
+    assert not [path for path in files if b"secret" in path.read_bytes()]
+    assert [run.host for run in runs_in(tmp_path)] == [""]
+
+
+def table_in(folder: Path) -> tuple[Run, list[dict[str, Any]]]:
+    """The one run with the table of all runs, and the table's rows by their columns."""
+    (run,) = [run for run in runs_in(folder) if run.job_type == "summary"]
+    (path,) = [row["runs/path"] for row in run.history if "runs/path" in row]
+    table = json.loads((run.files / path).read_text())
+    assert table["columns"] == list(TABLE_COLUMNS)
+    return run, [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+
+
+def test_the_table_of_all_runs(tmp_path: Path) -> None:
+    shown, other = made("ifd", select=(40.0, 1e15)), made("full", train_seconds=400.0)
+    done = publish_in(tmp_path, [shown, described(made("random"))], reference=[other], table=True)
+    assert (done.count_new, done.table, done.notice) == (2, True, None)
+    run, rows = table_in(tmp_path)
+    assert (run.id, run.name) == ("dwbench-runs", "all runs")
+    assert [(row["selector"], row["metric"]) for row in rows] == [
+        ("full", "nll"), ("full", "rouge_l"), ("ifd", "nll"), ("ifd", "rouge_l"), ("random", None),
+    ]  # fmt: skip
+    ifd = rows[3]
+    assert (ifd["dataset"], ifd["model"], ifd["budget"], ifd["rows"]) == ("dialogsum", "smollm2-135m", "0.1", 100)
+    assert (ifd["value"], ifd["stderr"], ifd["selection seconds"], ifd["tuning seconds"]) == (0.25, 0.0125, 40, 30)
+    assert (ifd["STR (s)"], ifd["STR (s) is estimated"], ifd["STR (FLOP)"]) == (0.1, False, 0.2)
+    assert ifd["run"] == shown.run
+
+
+def test_the_table_is_written_when_it_has_changed_and_is_there_once(tmp_path: Path) -> None:
+    one, two = made("ifd"), made("random")
+    assert publish_in(tmp_path, [one], table=True).table
+    again = publish_in(tmp_path, [one], table=True)
+    assert again == Published(0, 1, 0, "offline", None, None)
+    time.sleep(1.1)  # wandb names folders by the second
+    assert publish_in(tmp_path, [one, two], table=True).table
+    _, rows = table_in(tmp_path)
+    assert {row["selector"] for row in rows} == {"ifd", "random"}
+    time.sleep(1.1)
+    assert publish_in(tmp_path, [one], table=True) == Published(
+        0, 1, 0, "offline", str(tmp_path / "wb" / "wandb"), None, True
+    )
+    _, rows = table_in(tmp_path)
+    assert {row["selector"] for row in rows} == {"ifd"}
+
+
+def test_a_table_that_was_uploaded_stays(tmp_path: Path) -> None:
+    publish_in(tmp_path, [made("ifd")], table=True)
+    run, _ = table_in(tmp_path)
+    (run.files.parent / f"run-{run.id}.wandb.synced").touch()
+    time.sleep(1.1)
+    publish_in(tmp_path, [made("ifd"), made("random")], table=True)
+    assert len([run for run in runs_in(tmp_path) if run.job_type == "summary"]) == 2
 
 
 def test_publishing_again_makes_no_second_run(tmp_path: Path) -> None:

@@ -303,10 +303,10 @@ def test_interrupted(place: Callable[[], Place]) -> None:
     here = place()
     process = here.start("selector=random", "budget=2")
     wait_for_part(process, here, "train")
-    for _ in range(6):  # a library that is being imported may swallow the first one, as it would for a person
+    for _ in range(40):  # a library that is being imported may swallow one, as it would for a person
         process.send_signal(signal.SIGINT)
         try:
-            out, err = process.communicate(timeout=10)
+            out, err = process.communicate(timeout=4)
             break
         except subprocess.TimeoutExpired:
             continue

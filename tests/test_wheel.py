@@ -37,5 +37,5 @@ def test_the_wheel_runs_from_an_empty_folder(tmp_path: Path) -> None:
     assert "data_whisperer" in dwbench("list", "selectors")
     assert "quickstart" in dwbench("list", "experiments")
     assert "zero_shot | 0 of 120 rows" in dwbench("check", "experiment=quickstart")
-    assert "Ours: 0 of the 198" in dwbench("table", "table2")
+    assert "Ours: 0 of the 225" in dwbench("table", "table2")
     assert (site / "dwbench" / "evaluation" / "tasks" / "dwbench_nll.yaml").is_file()

@@ -17,6 +17,7 @@ from dwbench.selectors.context import Context
 from dwbench.selectors.models import LoadedModels
 from dwbench.store import Artefact, Bench, Store
 from dwbench.sweep import Planned, Sweep, plan
+from dwbench.synthesis import STAGE as SYNTHESIS
 from dwbench.training.sft import train_identity
 
 HELP = """\
@@ -102,6 +103,12 @@ def _stages(planned: Planned, models: LoadedModels) -> list[tuple[str, str]]:
     run, splits = planned.run, planned.splits
     bench = Bench(Store(Path(planned.job.config["store_dir"])))
     stages = []
+    if run.writer is not None:
+        written = run.writer.stored(splits, bench.store)
+        if written is None:
+            return [(SYNTHESIS, "would run"), ("all others", "depend on what is written")]
+        splits = written
+        stages.append((SYNTHESIS, "stored"))
     material = run.material(splits)
     k = rows_to_choose(run, len(splits.pool))
     prepared = prepare(run, models, splits)

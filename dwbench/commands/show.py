@@ -1,4 +1,4 @@
-"""`dwbench table`, `dwbench list`, `dwbench publish`: nothing is computed."""
+"""`dwbench table`, `dwbench list`: nothing is computed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 GRIDS = {
     "agreement": "no two selectors chose as many rows of one pool: run some more",
     "diversity": "no run tells of it: run again with diversity=true",
+    "perplexity": "no run tells of it: run again with perplexity=true",
     "kinds": "no run has a pool with planted noise: run with plant=noise",
 }
 """Views that are grids, text or Markdown, and what is said where there is nothing to show."""
@@ -48,6 +49,8 @@ def table(arguments: Sequence[str]) -> int:
         text = _leaderboard(shown, given.format, given.allow_mixed, width)
     else:
         text = _table(shown, records, numbers, given.format, given.allow_mixed, width)
+        if not view and given.format in ("text", "md"):
+            text += _perplexities(shown, given.format)
     print(text, end="")
     return 0
 
@@ -67,6 +70,9 @@ def _table_parser() -> Parser:
     views.add_argument("--leaderboard", action="store_true", help="selectors by quality, and what of it is not chance")
     views.add_argument("--agreement", action="store_true", help="how far selectors agree (text or md)")
     views.add_argument("--diversity", action="store_true", help="how diverse what they chose is (text or md)")
+    views.add_argument(
+        "--perplexity", action="store_true", help="perplexity of what they chose beside the pool's (text or md)"
+    )
     views.add_argument("--kinds", action="store_true", help="what they chose of planted noise (text or md)")
     return parser
 
@@ -94,14 +100,24 @@ def _leaderboard(shown: "Sequence[Record]", form: str, allow_mixed: bool, width:
     return leaderboard.render(leaderboard.leaderboards(shown, allow_mixed=allow_mixed), form, width=width)
 
 
+def _perplexities(shown: "Sequence[Record]", form: Literal["text", "md"]) -> str:
+    """The grids of perplexity behind an experiment's own table; nothing where no run tells of it."""
+    from dwbench.report import perplexity
+
+    found = perplexity.perplexities(shown)
+    return "\n" + perplexity.render(found, form) if found else ""
+
+
 def _grids(view: str, shown: "Sequence[Record]", form: Literal["text", "md"]) -> str:
-    from dwbench.report import agreement, diversity, kinds
+    from dwbench.report import agreement, diversity, kinds, perplexity
 
     text = ""
     if view == "agreement" and (agreements := agreement.agreements(shown)):
         text = agreement.render(agreements, form)
     elif view == "diversity" and (diversities := diversity.diversities(shown)):
         text = diversity.render(diversities, form)
+    elif view == "perplexity" and (perplexities := perplexity.perplexities(shown)):
+        text = perplexity.render(perplexities, form)
     elif view == "kinds" and (audits := kinds.audits(shown)):
         text = kinds.render(audits, form)
     if not text:
@@ -134,30 +150,3 @@ def _about(kind: str, name: str) -> str:
     text = next(path for path in paths if path.exists()).read_text(encoding="utf-8")
     comments = [line[2:] for line in text.splitlines() if line.startswith("# ") and "@package" not in line]
     return comments[0] if comments else ""
-
-
-def publish(arguments: Sequence[str]) -> int:
-    from dwbench.publish import publish as publish_records
-    from dwbench.records import load_records
-
-    parser = Parser(prog="dwbench publish", description="Records to W&B, each once.")
-    parser.add_argument("--results", default="results", help="folder of records (results)")
-    parser.add_argument("--project", default="dwbench")
-    parser.add_argument("--entity")
-    parser.add_argument("--mode", default="auto", choices=["auto", "offline", "online"])
-    parser.add_argument("--folder", default=".dwbench", help="where W&B's files and the marks of what is published lie")
-    given = parser.parse_args(arguments)
-    folder = Path(given.folder)
-    told = publish_records(
-        load_records(Path(given.results)),
-        project=given.project,
-        entity=given.entity,
-        mode=given.mode,
-        folder=folder / "wandb",
-        marks=folder / "published",
-    )
-    where = f" in {told.where}" if told.where else ""
-    print(f"{told.count_new} published ({told.mode}){where}, {told.count_skipped} were already")
-    if told.notice:
-        print(f"W&B: {told.notice}")
-    return 1 if told.count_failed else 0

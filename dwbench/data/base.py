@@ -2,8 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from dwbench.component import component, key_of
@@ -134,6 +134,23 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Written:
+    """That a model writes the pool's responses (`dwbench.synthesis`).
+
+    Attributes:
+        source: the pool as it was read.
+        by: plain data that determines, with `source`, what is written.
+        stages: names of the stored stages that hold it; none as long as it is not written.
+        counts: of what was written: responses, and those that are empty, had no room or were cut.
+    """
+
+    source: tuple[Example, ...]
+    by: Mapping[str, Any]
+    stages: tuple[str, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Splits:
     """The data of a run.
 
@@ -142,12 +159,14 @@ class Splits:
         target: labelled rows that targeted selectors may look at.
         test: what the tuned model is scored on.
         notes: what was left out or regrouped, with counts, one line each.
+        written: where a model writes the pool's responses, how. Until it has, `pool` is as it was read.
     """
 
     pool: tuple[Example, ...]
     target: tuple[Example, ...]
     test: tuple[Example, ...]
     notes: tuple[str, ...] = ()
+    written: Written | None = None
 
     def __post_init__(self) -> None:
         if not self.pool:
@@ -161,6 +180,10 @@ class Splits:
                     f"{len(both)} rows of the {one} set are also in the {other}, first with id {row.id!r}: "
                     f"take them out of one of the two"
                 )
+
+    def as_read(self) -> "Splits":
+        """The data before a model wrote anything: all that is known of a run before it computes."""
+        return self if self.written is None else replace(self, pool=self.written.source)
 
 
 SPLITS = ("pool", "target", "test")
