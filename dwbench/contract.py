@@ -5,6 +5,7 @@ ASCII, an answer of one token; and a small model in float32. It needs no test fr
 folders.
 """
 
+import shutil
 import tempfile
 import uuid
 from dataclasses import dataclass, replace
@@ -42,11 +43,17 @@ class Scored(NamedTuple):
 
 @dataclass(frozen=True)
 class Trial:
-    """A selector with all that a scoring depends on; `score` does it from nothing, in a store of its own."""
+    """A selector with all that a scoring depends on; `score` does it from nothing, in a store of its own.
+
+    Attributes:
+        tunings: a store whose tunings are found and not made again: tuning takes most of the time, and what comes out
+            is determined by its key.
+    """
 
     selector: Selector
     material: Material
     models: Models
+    tunings: Store | None = None
 
     @property
     def k(self) -> int:
@@ -56,7 +63,10 @@ class Trial:
     def score(self, k: int | None = None, barred: frozenset[str] = frozenset()) -> Scored:
         """Score for a choice of k rows, none of them among those `barred` (ids)."""
         with tempfile.TemporaryDirectory() as folder:
-            return self.score_in(Bench(Store(Path(folder))), self.selector.needs, k, barred)
+            store = Store(Path(folder))
+            if self.tunings is not None and (made := self.tunings.root / "train").is_dir():
+                shutil.copytree(made, store.root / "train")
+            return self.score_in(Bench(store), self.selector.needs, k, barred)
 
     def score_in(
         self, bench: Bench, needs: frozenset[Need], k: int | None = None, barred: frozenset[str] = frozenset()
@@ -66,12 +76,16 @@ class Trial:
         k = self.k if k is None else k
         rows = pool_order(needs, self.material.splits.pool)
         allowed = np.array([row.id not in barred for row in rows])
-        known = Context(self.selector.needs, bench, self.material, self.models)
-        key = key_of(selection_stage(self.selector, known, k, allowed)[1])
         found: list[Scores] = []
         attempt = {"contract": uuid.uuid4().hex}  # the scoring itself runs each time
         bench.stage("score", attempt, lambda _: found.append(compute_scores(self.selector, context, k, allowed)))
-        return Scored(found[0], tuple(row.id for row in rows), tuple(row.uid for row in rows), key)
+        ids, uids = tuple(row.id for row in rows), tuple(row.uid for row in rows)
+        return Scored(found[0], ids, uids, self.key(bench, k, allowed))
+
+    def key(self, bench: Bench, k: int, allowed: np.ndarray) -> str:
+        """The key under which the scores for a choice of k of the rows that are `allowed` [N] would be stored."""
+        context = Context(self.selector.needs, bench, self.material, self.models)
+        return key_of(selection_stage(self.selector, context, k, allowed)[1])
 
 
 def check_selector(selector: Selector, material: Material, models: Models | None = None) -> None:
@@ -81,22 +95,23 @@ def check_selector(selector: Selector, material: Material, models: Models | None
         "the contract is checked in float32: give a model with dtype=float32",
     )
     trial = Trial(selector, material, models or LoadedModels())
-    check_settings(trial)
-    scored = trial.score()
-    check_scores(scored, trial)
-    check_choices(scored, trial)
-    check_seed(scored, trial)
-    check_order(scored, trial)
-    check_batches(scored, trial)
-    check_needs(trial)
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Store(Path(folder)))
+        check_settings(trial, bench)
+        scored = trial.score_in(bench, selector.needs)
+        check_scores(scored, trial)
+        check_choices(scored, trial, bench)
+        check_seed(scored, trial, bench)
+        tuned = replace(trial, tunings=bench.store)
+        check_order(scored, tuned)
+        check_batches(scored, tuned)
+        check_needs(trial, bench)
 
 
-def check_settings(trial: Trial) -> None:
+def check_settings(trial: Trial, bench: Bench) -> None:
     """A selector that checks its settings beforehand can do so outside of any stage."""
     if isinstance(trial.selector, Checking):
-        with tempfile.TemporaryDirectory() as folder:
-            bench = Bench(Store(Path(folder)))
-            trial.selector.check(Context(trial.selector.needs, bench, trial.material, trial.models))
+        trial.selector.check(Context(trial.selector.needs, bench, trial.material, trial.models))
 
 
 def check_scores(scored: Scored, trial: Trial) -> None:
@@ -106,27 +121,28 @@ def check_scores(scored: Scored, trial: Trial) -> None:
     key_of(dict(scored.scores.notes))  # raises for notes that can't be stored as JSON
 
 
-def check_choices(scored: Scored, trial: Trial) -> None:
+def check_choices(scored: Scored, trial: Trial, bench: Bench) -> None:
     """A method whose choice depends on k can choose any number of rows, and keeps to those that it may choose."""
     if not isinstance(trial.selector, SetSelector):
         return
-    n, seed = len(trial.material.splits.pool), trial.material.seed
+    n, seed, needs = len(trial.material.splits.pool), trial.material.seed, trial.selector.needs
     for k in sorted({1, 2, n - 1, n} & set(range(1, n + 1))):
-        check_scores(trial.score(k), trial)
+        check_scores(trial.score_in(bench, needs, k), trial)
     barred = frozenset(scored.choose(1, seed))
-    chosen = trial.score(barred=barred).choose(min(trial.k, n - 1), seed)
+    chosen = trial.score_in(bench, needs, barred=barred).choose(min(trial.k, n - 1), seed)
     _claim(not barred & set(chosen), "chose a row that nothing can be learnt from while others were left")
 
 
-def check_seed(scored: Scored, trial: Trial) -> None:
+def check_seed(scored: Scored, trial: Trial, bench: Bench) -> None:
     """The same seed gives the same scores; another seed has a part in the key exactly where `seed` is declared."""
     _equal(scored, trial.score(), "the same seed gives other scores")
-    other = trial_with(trial, seed=trial.material.seed + 1).score()
+    other = trial_with(trial, seed=trial.material.seed + 1)
+    key = other.key(bench, trial.k, np.ones(len(scored.ids), dtype=bool))
     if "seed" in trial.selector.needs:
-        _claim(other.key != scored.key, "declares `seed`, but another seed has the same key")
+        _claim(key != scored.key, "declares `seed`, but another seed has the same key")
     else:
-        _claim(other.key == scored.key, "declares no `seed`, but its key depends on it")
-        _equal(scored, other, "declares no `seed`, but another seed gives other scores")
+        _claim(key == scored.key, "declares no `seed`, but its key depends on it")
+        _equal(scored, other.score(), "declares no `seed`, but another seed gives other scores")
 
 
 def check_order(scored: Scored, trial: Trial) -> None:
@@ -152,19 +168,17 @@ def check_batches(scored: Scored, trial: Trial) -> None:
             _equal(scored, other, f"batches of {token_budget} tokens give other scores", 1e-5)
 
 
-def check_needs(trial: Trial) -> None:
-    """Each declared need is enforced, also where everything is stored already; so none is declared for nothing."""
+def check_needs(trial: Trial, bench: Bench) -> None:
+    """Each declared need is enforced, also where everything is stored already, in `bench`; so none is declared for
+    nothing."""
     needs = trial.selector.needs
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Store(Path(folder)))
-        trial.score_in(bench, needs)
-        # An order can't be refused, and who has the model has its tokenizer.
-        for need in sorted(needs - {"order"} - ({"tokenizer"} if "scorer" in needs else set())):
-            try:
-                trial.score_in(bench, needs - {need})
-            except UndeclaredNeedError:
-                continue
-            raise AssertionError(f"declares {need!r} and can do without: its key would hold more than it depends on")
+    # An order can't be refused, and who has the model has its tokenizer.
+    for need in sorted(needs - {"order"} - ({"tokenizer"} if "scorer" in needs else set())):
+        try:
+            trial.score_in(bench, needs - {need})
+        except UndeclaredNeedError:
+            continue
+        raise AssertionError(f"declares {need!r} and can do without: its key would hold more than it depends on")
 
 
 def trial_with(trial: Trial, **changes: object) -> Trial:

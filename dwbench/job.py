@@ -6,7 +6,7 @@ import shlex
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from dwbench.config import Job, build_run, plain_dict
 from dwbench.errors import UserError
 from dwbench.failures import forget_failure, write_failure
 from dwbench.progress import Bars, Lines, Progress, Quiet
-from dwbench.records import load_records, record_path, write_record
+from dwbench.records import load_record, record_path, write_record
 from dwbench.run import Run, execute
 from dwbench.selectors.models import LoadedModels
 from dwbench.status import Job as Watched
@@ -115,7 +115,7 @@ def _run_job(job: Job, models: LoadedModels, screen: Screen) -> bool:
         write_record(path, record)
         forget_failure(results, key, command)
         if job.config["tracker"] == "trackio":
-            track_locally(job.config, path.parent, {key})
+            track_locally(job.config, path)
         if watch is not None:
             watch.done({name: metric["value"] for name, metric in record["metrics"].items()})
     except Exception as error:
@@ -128,15 +128,13 @@ def _run_job(job: Job, models: LoadedModels, screen: Screen) -> bool:
     return True
 
 
-def track_locally(config: Mapping[str, Any], folder: Path, runs: Collection[str]) -> None:
-    """Hand the records of `runs` in `folder` to trackio if it has none of them; what changed is told of when the sweep
-    is over. What goes wrong there is said and fails nothing."""
+def track_locally(config: Mapping[str, Any], path: Path) -> None:
+    """Hand the record in the file `path` to trackio if it has none of that run; its STR is what this run alone tells,
+    until the sweep is over. What goes wrong there is said and fails nothing."""
     from dwbench.tracking.to_trackio import folder_beside, track
 
-    records = load_records(folder, lambda text: None)  # what is no record is told of when the table is made
-    mine = [record for record in records if record.run in runs]
     place = folder_beside(Path(config["store_dir"]))
-    told = track(mine, project=config["wandb"]["project"], folder=place, reference=records, only_new=True)
+    told = track([load_record(path)], project=config["wandb"]["project"], folder=place, only_new=True)
     if told.notice:
         say(f"trackio: {told.notice}")
 

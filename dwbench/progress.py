@@ -22,6 +22,11 @@ class Progress(Protocol):
         """A context manager that gives a function to be called with the number of units just done."""
 
 
+def per_second(rate: float) -> str:
+    """`0.41/s`, `1,250/s`."""
+    return f"{rate:,.0f}/s" if rate >= 99.5 else f"{rate:.2g}/s"
+
+
 class Quiet:
     """Says nothing."""
 
@@ -55,8 +60,8 @@ class Lines:
             now = time.perf_counter()
             if now - said >= self._every:
                 said = now
-                left = (now - begin) / done * (total - done) if done else float("nan")
-                self._write(f"  {what}: {done}/{total}, {done / (now - begin):.2g}/s, {left:.0f} s left")
+                left = f", {(now - begin) / done * (total - done):.0f} s left" if done else ""
+                self._write(f"  {what}: {done}/{total}, {per_second(done / (now - begin))}{left}")
 
         yield advance
         if total:
@@ -96,6 +101,6 @@ def _rate_column() -> "ProgressColumn":
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:.2g}/s" if task.speed else "")
+            return Text(per_second(task.speed) if task.speed else "")
 
     return Rate()

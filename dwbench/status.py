@@ -3,12 +3,15 @@ the store.
 
 `sweep.json` is written by the process that was started, when it begins and when it ends; `job-<run key>.json` by the
 process that runs the job, when a stage begins or ends and every few seconds in between. So every file has one writer
-at a time and appears by one rename: nobody waits, and no reader sees half a file. Whether the sweep still runs is told
-by a lock that dies with its process.
+at a time and appears by one rename: nobody waits, and no reader sees half a file. When all is done, the jobs go into
+`sweep.json` and their files are deleted. Whether it still runs is told by a lock that dies with its process.
 
-Nothing here decides anything. Where it can't be written (a full disk, a folder that is not ours) that is said once, the
-run goes on, and the next change is tried again: results lie elsewhere, and their own writing says if the disk is full.
-Only OSError is taken so; anything else is a defect, which fails the run as any other.
+Nothing here decides anything. What can't be written (a full disk, a folder that is not ours, a name that is no text) is
+said once, the run goes on, and the next change is tried again: results lie elsewhere, and their own writing says if the
+disk is full.
+
+A job writes 1 kB some ten times, outside of what is measured but for one every `EVERY_SECONDS` in a loop. A view reads
+what has changed only.
 """
 
 import os
@@ -16,9 +19,8 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +37,7 @@ KEPT = 10
 """So many sweeps that have ended are kept."""
 
 LOCK, SWEEP, JOB = "alive.lock", "sweep.json", "job-"
+OVER = ("done", "failed")
 
 
 @dataclass(frozen=True)
@@ -117,15 +120,19 @@ class Told:
         self._say = say
         self._said = False
 
-    def write(self, path: Path, data: object) -> None:
+    def write(self, path: Path, data: object) -> bool:
+        """Whether it could."""
         try:
             write_json(path, data)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a name of bytes that are no text, a number that is none
             self.failed(path, error)
+            return False
+        return True
 
-    def failed(self, path: Path, error: OSError) -> None:
+    def failed(self, path: Path, error: OSError | ValueError) -> None:
         if not self._said:
-            self._say(f"status can't be written, the run goes on: {path.parent}: {error.strerror or error}")
+            why = (error.strerror if isinstance(error, OSError) else None) or error
+            self._say(f"status can't be written, the run goes on: {path.parent}: {why}")
         self._said = True
 
 
@@ -152,7 +159,7 @@ def watched(
         outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else f"ended by {type(error).__name__}"
         raise
     finally:
-        told.write(own / SWEEP, _plain(replace(sweep, ended=time.time(), outcome=outcome)))
+        _end(own, replace(sweep, ended=time.time(), outcome=outcome), told)
         lock.release()
 
 
@@ -164,11 +171,22 @@ def _begin(folder: Path, own: Path, sweep: Sweep, told: Told) -> filelock.BaseFi
         own.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
         write_json(own / SWEEP, _plain(sweep))
-    except OSError as error:  # also filelock's own
-        told.failed(own, error)
+    except (OSError, ValueError) as error:  # also filelock's own
+        told.failed(own / SWEEP, error)
         lock.release()
         return None
     return lock
+
+
+def _end(own: Path, sweep: Sweep, told: Told) -> None:
+    """Write that the sweep is over, and how. Where all is done, put what is known of the jobs into that file and delete
+    theirs, so that of thousands of runs one file stays; who interrupts it wants no waiting."""
+    found = read(own) if sweep.outcome == "done" else None
+    written = told.write(own / SWEEP, _plain(replace(found or sweep, ended=sweep.ended, outcome=sweep.outcome)))
+    if written and found is not None:
+        for path in own.glob(f"{JOB}*.json"):
+            with suppress(OSError):  # what stays says the same again
+                path.unlink()
 
 
 def _plain(sweep: Sweep) -> dict[str, object]:
@@ -177,7 +195,7 @@ def _plain(sweep: Sweep) -> dict[str, object]:
 
 def _forget(folder: Path, command: str) -> None:
     """Delete what sweeps left that are over: those that the same command began, and all others but the last `KEPT`."""
-    over = [(path, sweep) for path, sweep in _found(folder) if not sweep.alive]
+    over = [(path, sweep) for path, sweep in _planned(folder) if not sweep.alive]
     others = [path for path, sweep in over if sweep.command != command]
     for path in [path for path, sweep in over if sweep.command == command] + others[: -KEPT or None]:
         shutil.rmtree(path, ignore_errors=True)
@@ -250,47 +268,92 @@ def folder_beside(store: Path) -> Path:
 
 def sweeps(folder: Path) -> list[Sweep]:
     """The sweeps in `folder`, in the order in which they began, with what is known of their jobs."""
-    return [sweep for _, sweep in _found(folder)]
+    found = [(read(path), sweep.alive) for path, sweep in _planned(folder)]
+    return [replace(sweep, alive=alive) for sweep, alive in found if sweep is not None]
 
 
-def read(own: Path) -> Sweep | None:
-    """The sweep in its folder, `alive` left out; None where it can't be read: it is being deleted, or another version
-    of dwbench left it."""
-    try:
-        sweep = _SWEEP.validate_json((own / SWEEP).read_bytes())
-        found = [_read_job(path, path.stat()) for path in sorted(own.glob(f"{JOB}*.json"))]
-    except (OSError, ValidationError):
-        return None
-    begun = {job.key: job for job in found}
-    planned = [replace(begun.pop(job.key, job), known=job.known) for job in sweep.jobs]
-    # What is left failed before its run's key was known.
-    return replace(sweep, jobs=(*planned, *begun.values()))
-
-
-def _read_job(path: Path, stat: os.stat_result) -> Job:
-    return _read_once(path, stat.st_mtime_ns, stat.st_ino, stat.st_size)
-
-
-@lru_cache(maxsize=4096)
-def _read_once(path: Path, changed_ns: int, inode: int, size: int) -> Job:
-    """The job in a file that is of that time, place and size: what has not changed is read once."""
-    return _JOB.validate_json(path.read_bytes())
-
-
-def _found(folder: Path) -> list[tuple[Path, Sweep]]:
-    read_ones = [(path, read(path)) for path in folder.glob("*")]
-    found = [(path, replace(sweep, alive=_lives(path / LOCK))) for path, sweep in read_ones if sweep is not None]
+def _planned(folder: Path) -> list[tuple[Path, Sweep]]:
+    """The sweeps in `folder`, in the order in which they began, with their jobs as their own files say."""
+    found = []
+    for path in folder.glob("*"):
+        with suppress(OSError, ValidationError):  # it is being deleted, or another version of dwbench left it
+            sweep = _SWEEP.validate_json((path / SWEEP).read_bytes())
+            found.append((path, replace(sweep, alive=sweep.ended is None and _lives(path / LOCK))))
     return sorted(found, key=lambda pair: pair[1].began)
 
 
 def _lives(lock: Path) -> bool:
-    """Whether a process holds the lock."""
+    """Whether a process holds the lock; also where that can't be found out, as of somebody else's."""
     if not lock.exists():
         return False
     probe = filelock.FileLock(lock)
     try:
         probe.acquire(timeout=0.1)  # longer than another reader holds it
-    except filelock.Timeout:
+    except OSError:  # filelock's Timeout too
         return True
     probe.release()
     return False
+
+
+def read(own: Path) -> Sweep | None:
+    """The sweep in its folder, `alive` left out; None where it can't be read: it is being deleted, or another version
+    of dwbench left it."""
+    return Reader(own).read()
+
+
+class Reader:
+    """Reads the sweep in a folder again and again: what has not changed, and a job that is over, once."""
+
+    def __init__(self, own: Path) -> None:
+        self._own = own
+        self._stamps: dict[str, tuple[int, int, int]] = {}
+        self._sweep: Sweep | None = None
+        self._known: dict[str, bool] = {}  # by the key of each planned job
+        self._begun: dict[str, Job] = {}
+        self._over: set[str] = set()  # names of files
+
+    def read(self) -> Sweep | None:
+        """As the function `read`."""
+        try:
+            # In this order: jobs are in the sweep's file before their own files are deleted.
+            changed = self._changed_jobs()
+            self._read_sweep()
+        except (OSError, ValidationError):
+            return None
+        if self._sweep is None:
+            return None
+        self._begun |= {job.key: replace(job, known=self._known.get(job.key, False)) for job in changed}
+        planned = (self._begun.get(job.key, job) for job in self._sweep.jobs)
+        # What is not planned failed before its run's key was known.
+        others = (job for key, job in self._begun.items() if key not in self._known)
+        return replace(self._sweep, jobs=(*planned, *others))
+
+    def _read_sweep(self) -> None:
+        content = self._changed(SWEEP)
+        if content is not None:
+            self._sweep = _SWEEP.validate_json(content)
+            self._known = {job.key: job.known for job in self._sweep.jobs}
+
+    def _changed_jobs(self) -> list[Job]:
+        names = set(os.listdir(self._own)) - self._over  # noqa: PTH208  thousands of paths would take longer
+        found = []
+        for name in sorted(name for name in names if name.startswith(JOB)):
+            with suppress(FileNotFoundError):  # the sweep has ended meanwhile
+                content = self._changed(name)
+                if content is not None:
+                    job = _JOB.validate_json(content)
+                    found.append(job)
+                    if job.state in OVER:
+                        self._over.add(name)
+        return found
+
+    def _changed(self, name: str) -> bytes | None:
+        """The content of a file of the folder; None where it is as it was."""
+        path = self._own / name
+        stat = path.stat()
+        stamp = stat.st_mtime_ns, stat.st_ino, stat.st_size
+        if self._stamps.get(name) == stamp:
+            return None
+        content = path.read_bytes()
+        self._stamps[name] = stamp
+        return content

@@ -1,5 +1,6 @@
 """Fixtures for all tests: a tiny random model for mechanics, the embedded real one, and the shared material."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import pytest
 
 # Before torch is imported: its threads spin, and on busy cores that made a 15 s test file take 5 minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from tiny_encoder import tiny_encoder_in
+from tiny_tokenizer import tiny_tokenizer_in
 
 from dwbench.models.encoder import Encoder
 from dwbench.models.spec import LM
@@ -21,17 +25,16 @@ def smollm2() -> LM:
 
 @pytest.fixture(scope="session")
 def tiny_lm(tmp_path_factory: pytest.TempPathFactory) -> LM:
-    """A random two-layer Llama (hidden 32) with SmolLM2's tokenizer and chat template, saved in a folder.
+    """A random two-layer Llama (hidden 32) with SmolLM2's chat template and the first tokens of its tokenizer, saved in
+    a folder.
 
     Its weights are drawn wider than usual, so that its predictions differ from uniform ones.
     """
     import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    from dwbench.models.embedded import smollm2_folder
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     folder = tmp_path_factory.mktemp("tiny_lm")
-    tokenizer = AutoTokenizer.from_pretrained(smollm2_folder())
+    tokenizer = tiny_tokenizer_in(folder)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
@@ -50,7 +53,6 @@ def tiny_lm(tmp_path_factory: pytest.TempPathFactory) -> LM:
         torch.manual_seed(0)
         model = LlamaForCausalLM(config)
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
     return LM(name="tiny", source=str(folder), dtype="float32", device="cpu", max_length=512)
 
 
@@ -61,8 +63,21 @@ def minilm() -> Encoder:
 
 
 @pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    """A tiny random text encoder."""
+    return tiny_encoder_in(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture(scope="session")
 def models() -> LoadedModels:
     """Models by identity, each loaded once for all tests."""
+    # None of the half million objects of these libraries is garbage: to look at them whenever a model is let go (0.4 s)
+    # takes longer than all that a tiny model does.
+    import sklearn.cluster  # noqa: F401
+    from trl import SFTTrainer  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
     return LoadedModels()
 
 

@@ -33,3 +33,16 @@ def golden(shared: Path, name: str) -> dict[str, Any]:
         pytest.skip(f"no golden vectors: {path}")
     case: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return case
+
+
+def short_rows(case: dict[str, Any], tokens: int, *ranks: str) -> dict[str, Any]:
+    """The case without its rows of more than `tokens` tokens, to save time, also in its lists of rows named `ranks`."""
+    rows, expected = case["inputs"]["rows"], case["expected"]
+    lengths = [len(row["conditional_context_ids"]) + len(row["response_ids"]) for row in rows]
+    kept = [number for number, length in enumerate(lengths) if length <= tokens]
+    ranked = {name: [kept.index(number) for number in expected[name] if number in kept] for name in ranks}
+    return {
+        **case,
+        "inputs": {"rows": [rows[number] for number in kept]},
+        "expected": {"rows": [expected["rows"][number] for number in kept], **ranked},
+    }

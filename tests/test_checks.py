@@ -133,7 +133,7 @@ class Picky:
         return frozenset({"responses", "scorer", "seed"})
 
     def check(self, context: Context) -> None:
-        LOOKED.append(context.model_config.num_hidden_layers)
+        LOOKED.append(context.model_config().num_hidden_layers)
         assert context.chat.max_length == 512
         if context.n_rows < self.rows:
             raise UserError(f"selector.rows: the pool has {context.n_rows}")

@@ -40,10 +40,10 @@ from dwbench.training.sft import LoraSFT
 SMALL = ["dataset.pool_rows=20", "dataset.target_rows=4", "dataset.test_rows=4"]
 
 ROWS = {
-    "gsm8k": [{"question": f"What is {n} + 1?", "answer": f"It is {n + 1}\n#### {n + 1}"} for n in range(60)],
-    "dialogsum": [{"dialogue": f"#Person1#: {n}?", "summary": f"They say {n}."} for n in range(60)],
-    "bioinstruct": [{"instruction": f"Name cell {n}", "input": "", "output": f"Cell {n}"} for n in range(60)],
-    "jsonl": [{"prompt": f"Say {n}", "completion": f"{n}"} for n in range(60)],
+    "gsm8k": [{"question": f"What is {n} + 1?", "answer": f"It is {n + 1}\n#### {n + 1}"} for n in range(90)],
+    "dialogsum": [{"dialogue": f"#Person1#: {n}?", "summary": f"They say {n}."} for n in range(90)],
+    "bioinstruct": [{"instruction": f"Name cell {n}", "input": "", "output": f"Cell {n}"} for n in range(90)],
+    "jsonl": [{"prompt": f"Say {n}", "completion": f"{n}"} for n in range(90)],
     "gsm8k_paper": [{"question": f"What is {n} + 1?", "answer": f"It is {n + 1}\n#### {n + 1}"} for n in range(830)],
 }
 
@@ -113,7 +113,7 @@ def test_every_experiment_plans(name: str, data: dict[str, Path]) -> None:
     # Of a sweep over data sets the one that the file names, as paths are for one; and a model that needs no hub.
     file = yaml.safe_load((conf_folder() / "experiment" / f"{name}.yaml").read_text())
     dataset = next(one["override /dataset"] for one in file["defaults"] if "override /dataset" in one)
-    sizes = ["dataset.pool_rows=40", "dataset.target_rows=2", "dataset.test_rows=3"]
+    sizes = ["dataset.pool_rows=60", "dataset.target_rows=2", "dataset.test_rows=3"]
     local = [f"dataset={dataset}", f"dataset.path={data[dataset]}", *sizes] if dataset in data else []
     sweep = plan([f"experiment={name}", "model=smollm2-135m", "budget=2", "seed=0", *local], multirun=False)
     assert len({planned.key for planned in sweep.planned}) == len(sweep.planned) > 0

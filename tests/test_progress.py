@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from dwbench.job import progress
-from dwbench.progress import Lines, Quiet
+from dwbench.progress import Lines, Quiet, per_second
 
 
 def test_stages_say_what_happens_but_not_that_it_is_done() -> None:
@@ -39,6 +39,18 @@ def test_a_long_loop_says_how_far_it_is() -> None:
     for line, done in zip(told, (1, 1, 3), strict=False):
         assert re.fullmatch(rf"  tuning: {done}/4, \S+/s, \d+ s left", line)
     assert re.fullmatch(r"  tuning: 3/4 in 0\.\d s", told[3])
+
+
+def test_nothing_is_said_of_the_time_left_before_anything_is_done() -> None:
+    told: list[str] = []
+    tracked(Lines(told.append, every=0.0), 4, [0])
+    assert told[0] == "  tuning: 0/4, 0/s"
+
+
+def test_rates() -> None:
+    assert [per_second(rate) for rate in (0.0123, 5.0, 99.4, 99.6, 1250.4)] == [
+        "0.012/s", "5/s", "99/s", "100/s", "1,250/s",
+    ]  # fmt: skip
 
 
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:

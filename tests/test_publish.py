@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from made_records import made
 
+from dwbench.cli import main
 from dwbench.errors import UserError
 from dwbench.records import Record
-from dwbench.tracking.run_data import TABLE_COLUMNS, run_config
+from dwbench.store import write_json
+from dwbench.tracking.run_data import TABLE_COLUMNS, run_config, without_paths
 from dwbench.tracking.to_wandb import Published, publish
 
 
@@ -187,6 +189,54 @@ def test_no_texts_leave_the_machine(tmp_path: Path) -> None:
     assert any(b"row-42" in path.read_bytes() for path in files)
     assert not [path for path in files if b"secret" in path.read_bytes()]
     assert [run.host for run in runs_in(tmp_path)] == [""]
+
+
+def test_no_paths_leave_the_machine(tmp_path: Path) -> None:
+    record = described(made("mine", label="mine(tags=/home/somebody/secret/tags.jsonl)"))
+    selector = {
+        **record.data["selector"],
+        "identity": {"tags": "/home/somebody/secret/tags.jsonl", "other": ["~/secret/x"]},
+    }
+    model = {**record.data["model"], "name": "/data/secret/llama"}
+    notes = {"read": "/home/somebody/secret/tags.jsonl"}
+    selection = {**record.data["selection"], "notes": notes}
+    data = {**record.data, "selector": selector, "model": model, "selection": selection}
+    done = publish_in(tmp_path, [dataclasses.replace(record, data=data)], table=True)
+    assert (done.count_new, done.table, done.notice) == (1, True, None)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in files if b"secret" in path.read_bytes()]
+    run, _ = sorted(runs_in(tmp_path), key=lambda run: run.job_type)
+    assert (run.config["selector/tags"], run.config["selector/other"]) == ("tags.jsonl", ["x"])
+    assert run.name == "mine(tags=tags.jsonl) 0.1 dialogsum llama s0"
+    assert set(run.tags) == {"dialogsum", "llama", "mine"}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("/home/me/x.json", "x.json"),
+        ("mig(file=/home/me/t.jsonl, n=3)", "mig(file=t.jsonl, n=3)"),
+        ("~/x.json", "x.json"),
+        ("C:\\me\\x.json", "x.json"),
+        ("https://example.org/a/b", "https://example.org/a/b"),
+        ("owner/name and/or ./a/b", "owner/name and/or ./a/b"),
+    ],
+)
+def test_of_paths_the_last_part_is_left(text: str, told: str) -> None:
+    assert without_paths({"a": [text, 1.5, None]}) == {"a": [told, 1.5, None]}
+
+
+def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = ["--results", str(tmp_path / "results"), "--folder", str(tmp_path / "dw")]
+    (tmp_path / "results").mkdir()
+    assert main(["publish", *folders]) == 2
+    assert capsys.readouterr().err == f"dwbench: {tmp_path / 'results'}: no records: run something first\n"
+    write_json(tmp_path / "results" / "r.json", made("ifd").data)
+    assert main(["publish", *folders]) == 0
+    where = tmp_path / "dw" / "wandb" / "wandb"
+    assert capsys.readouterr().out == f"1 published (offline) in {where}, 0 were already; the table of all runs anew\n"
+    assert main(["publish", *folders]) == 0
+    assert capsys.readouterr().out == "0 published, 1 were already\n"
 
 
 def table_in(folder: Path) -> tuple[Run, list[dict[str, Any]]]:

@@ -3,17 +3,17 @@
 import contextlib
 import io
 import json
+import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from processes import Started
 
 from dwbench.cli import main
 from dwbench.models.spec import LM
@@ -34,11 +34,8 @@ class Place(NamedTuple):
             code = main(["run", *self.arguments, *arguments])
         return Told(code, out.getvalue(), err.getvalue())
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "dwbench.cli", "run", *self.arguments, *arguments]
-        return subprocess.Popen(
-            command, cwd=self.store.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+    def start(self, *arguments: str) -> Started:
+        return Started(["run", *self.arguments, *arguments], self.store.parent)
 
     def records(self) -> dict[tuple[str, int], Record]:
         return {(record.label, record.rows): record for record in load_records(self.results)}
@@ -96,6 +93,12 @@ def content(record: Record) -> Any:
         for cost in (data["cost"][what]["total"], *data["cost"][what]["stages"].values()):
             cost |= {"seconds": None, "peak_bytes": None, "apart": None}
     return data
+
+
+def selected(record: Record) -> Any:
+    """Of that content what selecting leaves."""
+    data = content(record)
+    return data["selection"], data["cost"]["selection"]
 
 
 def test_a_sweep_leaves_records_and_prints_its_table(swept: Swept) -> None:
@@ -265,16 +268,14 @@ def test_check_knows_what_is_stored(swept: Swept) -> None:
     ]  # fmt: skip
 
 
-def wait_for_part(process: "subprocess.Popen[str]", place: Place, stage: str) -> Path:
+def wait_for_part(process: Started, place: Place, stage: str) -> Path:
     """Wait until `stage` is being built; its folder."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
         found = list(place.store.glob(f"{stage}/.*.part"))
         if found:
             return found[0]
-        if process.poll() is not None:
-            raise AssertionError(process.communicate())
-        time.sleep(0.005)
+        assert process.ended(0.005) is None, process.err
     raise AssertionError(f"{stage} did not begin")
 
 
@@ -285,8 +286,8 @@ def test_killed_in_every_stage(swept: Swept, place: Callable[[], Place]) -> None
     for stage in ("score", "train", "evaluate"):
         process = here.start(*command)
         part = wait_for_part(process, here, stage)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.ended() == -signal.SIGKILL
         assert part.exists(), f"{stage} was over before the signal"
         assert not list(here.results.rglob("*.json"))
         assert stored.items() <= here.stored().items()
@@ -301,19 +302,16 @@ def test_killed_in_every_stage(swept: Swept, place: Callable[[], Place]) -> None
 
 def test_interrupted(place: Callable[[], Place]) -> None:
     here = place()
-    process = here.start("selector=random", "budget=2")
+    process = here.start("selector=random", "budget=2", "train.epochs=1000")  # longer than it lives
     wait_for_part(process, here, "train")
-    for _ in range(40):  # a library that is being imported may swallow one, as it would for a person
-        process.send_signal(signal.SIGINT)
-        try:
-            out, err = process.communicate(timeout=4)
+    for _ in range(10):  # a library that is being imported may swallow one, as it would for a person
+        os.kill(process.pid, signal.SIGINT)
+        if process.ended(4) is not None:
             break
-        except subprocess.TimeoutExpired:
-            continue
-    assert process.returncode == 130, err
-    assert out == ""
-    assert err.splitlines()[-1] == "dwbench: interrupted; the same command goes on where this one stopped"
-    assert "Traceback" not in err
+    assert process.ended(0) == 130, process.err
+    assert process.out == ""
+    assert process.err.splitlines()[-1] == "dwbench: interrupted; the same command goes on where this one stopped"
+    assert "Traceback" not in process.err
     assert not list(here.store.rglob("*.part"))
     assert not here.results.exists()
 
@@ -329,12 +327,14 @@ def two_workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("two_workers")
 def test_the_joblib_launcher(swept: Swept, place: Callable[[], Place]) -> None:
+    """Two jobs at once that want the same losses. Without tuning, whose libraries each worker imports for seconds."""
     here = place()
-    told = here.run("selector=low_ppl,ifd", "budget=4", "launch=joblib", "-m")
+    told = here.run("selector=low_ppl,ifd", "budget=4", "select_only=true", "launch=joblib", "-m")
     assert told.code == 0, told.err
-    assert {key: content(record) for key, record in here.records().items()} == {
-        (label, 4): content(swept.place.records()[label, 4]) for label in ("low_ppl", "ifd")
+    assert {key: selected(record) for key, record in here.records().items()} == {
+        (label, 4): selected(swept.place.records()[label, 4]) for label in ("low_ppl", "ifd")
     }
+    assert len(list(here.store.glob("represent/*/manifest.json"))) == 2
 
 
 def test_a_test_prompt_longer_than_the_model_takes_stops_everything_before_it_starts(

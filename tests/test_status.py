@@ -23,8 +23,7 @@ import pytest
 from dwbench.cli import main
 from dwbench.models.spec import LM
 from dwbench.progress import Quiet
-from dwbench.status import KEPT, Job, Sweep, Watch, Work, read, sweeps, watched
-from dwbench.status_view import Line, lines, seconds_left, span
+from dwbench.status import JOB, KEPT, LOCK, SWEEP, Job, Reader, Watch, Work, read, sweeps, watched
 
 WAITS = """
 import time
@@ -44,9 +43,16 @@ class Waits(Random):
 """
 
 
+CHOSEN = "select_only=true"
+
+
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
-    """A folder with a selector `waits` of its own, which goes on when there is a file `go` and fails when `broken`."""
+    """A folder with a selector `waits` of its own, which goes on when there is a file `go` and fails when `broken`.
+
+    What a run needs beside torch takes 5 s to import where it tunes; sweeps of which no more than their status counts
+    are `CHOSEN`: they only choose.
+    """
     (tmp_path / "conf" / "selector").mkdir(parents=True)
     (tmp_path / "conf" / "selector" / "waits.yaml").write_text("_target_: waiting_selector.Waits\n")
     (tmp_path / "waiting_selector.py").write_text(WAITS)
@@ -102,15 +108,18 @@ def wait_for(told: Callable[[], str], *words: str, seconds: float = 120.0) -> st
 
 
 def test_a_killed_sweep_says_so_and_goes_on(
-    here: Path, small: tuple[str, ...], start: Callable[..., "subprocess.Popen[str]"]
+    here: Path,
+    small: tuple[str, ...],
+    start: Callable[..., "subprocess.Popen[str]"],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    arguments = [*small, "selector=random,waits", "-m"]
+    arguments = [*small, CHOSEN, "selector=random,waits", "-m"]
     process = start(arguments)
     told = wait_for(lambda: status(here), "1 done, 1 running, 0 failed, 0 waiting of 2", "score")
     assert told.splitlines()[0] == f"dwbench run {' '.join(arguments)}"
     assert re.search(rf"  running for \d+ s, (about \d+ s left|.* not known .*) \(process {process.pid} on ", told)
     assert "  running  embedded | tiny | waits | 2 | seed 0" in told
-    assert re.search(r"best so far  embedded, tiny\n(.*\n)*    rouge_l ↑ \S+  embedded \| tiny \| random \|", told)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     told = status(here)
@@ -118,19 +127,18 @@ def test_a_killed_sweep_says_so_and_goes_on(
     assert "  1 done, 1 stopped, 0 failed, 0 not begun of 2\n  to go on, give the same command again\n" in told
     assert status(here, "--results", str(here / "results")) == told
     (here / "go").touch()
-    out, err = start(arguments).communicate()
+    monkeypatch.chdir(here)
+    capsys.readouterr()
+    assert main(["run", *arguments]) == 0  # here, where torch is imported already
+    out, err = capsys.readouterr()
     assert "waits" in out
     # Where no terminal is, all is as it was before there was a status.
     assert err.splitlines() == [
         "embedded | tiny | random | 2 | seed 0",
         "  score: stored",
-        "  train: stored",
-        "  evaluate: stored",
         "  shape: stored",
         "embedded | tiny | waits | 2 | seed 0",
         "  score: start",
-        "  train: stored",  # `random` drew the same rows
-        "  evaluate: stored",
         "  shape: stored",
     ]
     told = status(here)
@@ -144,21 +152,23 @@ def test_two_sweeps_at_once_and_several_processes(
     here: Path, small: tuple[str, ...], start: Callable[..., "subprocess.Popen[str]"]
 ) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="pip install 'dwbench[joblib]'")
-    one = start([*small, "selector=waits", "results_dir=one"])
-    two = start([*small, "selector=waits", "seed=1,2,3", "launch=joblib", "results_dir=two", "-m"])
-    told = wait_for(lambda: status(here), "0 done, 1 running, 0 failed, 0 waiting of 1", "0 done, 2 running, 0 failed")
-    assert told.count("running for") == 2
-    assert "seed 1" in told
-    assert "seed 2" in told
-    assert "seed 3" not in told
-    mine = status(here, "--results", str(here / "two"))
-    assert mine.count("running for") == 1
-    assert "0 done, 2 running, 0 failed, 1 waiting of 3" in mine
+    two = start([*small, CHOSEN, "selector=waits", "seed=1,2,3", "launch=joblib", "results_dir=two", "-m"])
+    _, say = said()
+    with watched(here / ".dwbench" / "status", "dwbench run one", here / "one", [job("a")], say) as one:
+        assert one is not None
+        Watch(one, job("a"), Quiet(), say)
+        told = wait_for(lambda: status(here), "0 done, 1 running, 0 failed, 0 waiting of 1", "0 done, 2 running")
+        assert told.count("running for") == 2
+        assert "seed 1" in told
+        assert "seed 2" in told
+        assert "seed 3" not in told
+        mine = status(here, "--results", str(here / "two"))
+        assert mine.count("running for") == 1
+        assert "0 done, 2 running, 0 failed, 1 waiting of 3" in mine
     (here / "broken").touch()
     (here / "go").touch()
-    one.communicate()
     two.communicate()
-    assert (one.returncode, two.returncode) == (1, 1)
+    assert two.returncode == 1
     told = status(here, "--results", str(here / "two"))
     assert "  0 done, 0 stopped, 3 failed, 0 not begun of 3" in told
     assert "  failed  embedded | tiny | waits | 2 | seed 3: RuntimeError: out of luck" in told
@@ -194,10 +204,12 @@ def test_the_view_on_a_terminal(
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
     (here / "broken").touch()
     options = {"stdin": screen.theirs, "stderr": screen.theirs, "env": environment}
-    process = start([*small, "selector=random,waits,full", "-m"], **options)
+    process = start([*small, "selector=random,waits,zero_shot", "-m"], **options)
     told = wait_for(screen.text, "1 done, 1 running, 0 failed, 1 waiting of 3", "best so far  embedded, tiny")
     assert "  running  embedded | tiny | waits | 2 | seed 0" in told
     assert "    score" in told
+    assert re.search(r"best so far  embedded, tiny\n(.*\n)*    rouge_l ↑ \S+  embedded \| tiny \| random \|", told)
+    assert "best so far" in status(here)
     (here / "go").touch()
     until = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < until:
@@ -218,98 +230,8 @@ def test_the_view_on_a_terminal(
     assert "2 done" not in out
 
 
-def a_sweep(**changes: Any) -> Sweep:
-    jobs = [job(f"k{number}") for number in range(6)]
-    return replace(Sweep("dwbench run x", "/r", "here", 7, 1000.0, tuple(jobs), alive=True), **changes)
-
-
 def job(key: str, **changes: Any) -> Job:
     return replace(Job(key, f"name {key}", "ifd", "d", "m"), **changes)
-
-
-def done(key: str, seconds: float = 10.0, **changes: Any) -> Job:
-    return job(key, state="done", computed=True, began=1000.0, seconds=seconds, **changes)
-
-
-def running(key: str, began: float, **changes: Any) -> Job:
-    return job(key, state="running", computed=True, began=began, **changes)
-
-
-def test_time_left() -> None:
-    waiting = (job("e"), job("f"))
-    assert seconds_left(a_sweep(), now=1000.0) is None
-    assert seconds_left(a_sweep(jobs=(done("a", 10.0), done("b", 30.0), *waiting)), 1000.0) == 40.0
-    # Of a running job what is left of the mean; two at once take half as long.
-    assert seconds_left(a_sweep(jobs=(done("a", 20.0), running("b", 1000.0), *waiting)), 1005.0) == 55.0
-    two = (running("b", 1000.0), running("c", 1002.0))
-    assert seconds_left(a_sweep(jobs=(done("a", 20.0), *two, *waiting)), 1005.0) == (15.0 + 17.0 + 40.0) / 2
-    assert seconds_left(a_sweep(jobs=(done("a", 20.0), running("b", 900.0))), 1005.0) == 0.0
-    # What is stored costs nothing, and says nothing about the others.
-    stored = job("a", state="done", seconds=0.1)
-    assert seconds_left(a_sweep(jobs=(stored, *waiting)), 1000.0) is None
-    assert seconds_left(a_sweep(jobs=(stored, done("b", 10.0), job("c", known=True), job("d"))), 1000.0) == 10.0
-    assert seconds_left(a_sweep(jobs=(stored, job("c", known=True))), 1000.0) == 0.0
-
-
-def texts(sweep: Sweep, now: float = 1100.0) -> list[str]:
-    return [line.text for line in lines(sweep, now)]
-
-
-def test_best_so_far_is_by_each_metrics_direction() -> None:
-    jobs = (
-        done("a", metrics={"rouge_l": 0.25, "nll": 2.0, "response_tokens_mean": 9.0}),
-        done("b", metrics={"rouge_l": 0.5, "nll": 3.0}),
-        replace(done("c", metrics={"rouge_l": 0.75}), label="full"),  # a bound
-        replace(done("d", metrics={"rouge_l": 0.125}), dataset="other"),
-        job("e", state="failed", metrics={}, error="E: x", error_file="f.json"),
-    )
-    told = texts(a_sweep(jobs=jobs))
-    assert told[told.index("  best so far  d, m") :][:5] == [
-        "  best so far  d, m",
-        "    rouge_l ↑ 0.5  name b",
-        "    nll ↓ 2  name a",
-        "  best so far  other, m",
-        "    rouge_l ↑ 0.125  name d",
-    ]
-
-
-def test_the_lines_of_a_running_stage() -> None:
-    work = Work("tuning", 250, 1000, 5.0)
-    jobs = (
-        running("a", 1040.0, stage="train", doing="start", work=work, written=1090.0),
-        running("b", 1095.0, stage="represent", doing="wait"),
-        *(job(f"f{n}", state="failed", error="E: x", error_file=f"f{n}.json") for n in range(7)),
-    )
-    told = texts(a_sweep(jobs=jobs))
-    assert told[:7] == [
-        "dwbench run x",
-        "  running for 1 min 40 s, time left not known before a run is done (process 7 on here)",
-        "  0 done, 2 running, 7 failed, 0 waiting of 9",
-        "  running  name a  1 min 0 s",
-        "    train: tuning ━━━━━··············· 250/1,000, 5/s, 2 min 20 s left",
-        "  running  name b  5 s",
-        "    represent: another process builds it",
-    ]
-    assert told[-1] == "    and 2 more in /r/failed"
-    assert Line("  failed  name f0: E: x", "red") in lines(a_sweep(jobs=jobs), 1100.0)
-
-
-def test_how_it_ended() -> None:
-    def state(**changes: Any) -> list[str]:
-        return texts(a_sweep(jobs=(done("a"), job("b")), alive=False, **changes), now=4700.0)[1:4]
-
-    go_on = "  to go on, give the same command again"
-    rest = "  1 done, 0 stopped, 0 failed, 1 not begun of 2"
-    assert state() == ["  killed: process 7 on here is gone", rest, go_on]
-    assert state(ended=1061.0, outcome="interrupted") == ["  interrupted after 1 min 1 s, 1 h 0 min ago", rest, go_on]
-    over = texts(a_sweep(jobs=(done("a"),), alive=False, ended=1061.0, outcome="done"), now=1062.0)
-    assert over == ["dwbench run x", "  over after 1 min 1 s", "  1 done, 0 stopped, 0 failed, 0 not begun of 1"]
-
-
-def test_spans() -> None:
-    assert [span(seconds) for seconds in (-1, 0.4, 59.4, 60, 3599, 7500)] == [
-        "0 s", "0 s", "59 s", "1 min 0 s", "59 min 59 s", "2 h 5 min",
-    ]  # fmt: skip
 
 
 def said() -> tuple[list[str], Callable[[str], None]]:
@@ -354,6 +276,48 @@ def test_a_job_tells_of_its_stages(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.part"))
 
 
+def test_what_is_over_is_one_file(tmp_path: Path) -> None:
+    told, say = said()
+    with watched(tmp_path, "c", tmp_path, [job("a", known=True), job("b"), job("c")], say) as own:
+        assert own is not None
+        Watch(own, job("a"), Quiet(), say).done({"nll": 1.5})
+        Watch(own, job("other"), Quiet(), say).failed("E: x", Path("f.json"))
+        before, view = sweeps(tmp_path), Reader(own)
+        assert view.read() == read(own)
+        assert {path.name for path in own.iterdir()} > {f"{JOB}a.json", f"{JOB}other.json"}
+    assert {path.name for path in own.iterdir()} == {SWEEP, LOCK}
+    (after,) = sweeps(tmp_path)
+    assert [(one.key, one.state, one.known) for one in after.jobs] == [
+        ("a", "done", True), ("b", "waiting", False), ("c", "waiting", False), ("other", "failed", False),
+    ]  # fmt: skip
+    assert after.jobs == before[0].jobs
+    seen = view.read()
+    assert seen is not None
+    assert seen.jobs == after.jobs
+    # A worker that was not told of the end: what it writes counts.
+    Watch(own, job("b"), Quiet(), say)
+    assert [one.state for one in sweeps(tmp_path)[0].jobs] == ["done", "running", "waiting", "failed"]
+    assert told == []
+
+
+def test_a_view_reads_what_is_over_once(tmp_path: Path) -> None:
+    _, say = said()
+    with watched(tmp_path, "c", tmp_path, [job("a"), job("b")], say) as own:
+        assert own is not None
+        Watch(own, job("a"), Quiet(), say).done({})
+        second = Watch(own, job("b"), Quiet(), say)
+        view = Reader(own)
+        assert view.read() is not None
+        # As nobody reads them again, it does not matter what becomes of these.
+        (own / f"{JOB}a.json").write_text("no JSON")
+        second.stage("score", "start")
+        seen = view.read()
+        assert seen is not None
+        assert [(one.state, one.stage) for one in seen.jobs] == [("done", None), ("running", "score")]
+        assert read(own) is None
+        second.done({})
+
+
 def test_an_interruption_is_told(tmp_path: Path) -> None:
     _, say = said()
     with pytest.raises(KeyboardInterrupt), watched(tmp_path, "c", tmp_path, [], say):
@@ -389,24 +353,43 @@ def test_where_it_can_not_be_written_that_is_said_once(tmp_path: Path) -> None:
     assert str(tmp_path / "file") in told[0]
 
 
+def test_what_is_no_text_and_what_is_no_number_stop_nothing(tmp_path: Path) -> None:
+    told, say = said()
+    with watched(tmp_path, "dwbench run results_dir=\udcff", tmp_path, [], say) as own:
+        assert own is None
+    assert len(told) == 1
+    assert "surrogates not allowed" in told[0]
+    with watched(tmp_path, "c", tmp_path, [job("a")], say) as own:
+        assert own is not None
+        Watch(own, job("a"), Quiet(), say).done({"nll": float("nan")})
+        assert [one.state for one in sweeps(tmp_path)[0].jobs] == ["running"]
+    assert len(told) == 2
+
+
+def test_a_lock_that_can_not_be_asked_counts_as_held(tmp_path: Path) -> None:
+    _, say = said()
+    with watched(tmp_path, "c", tmp_path, [], say) as own:
+        assert own is not None
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        (elsewhere / SWEEP).write_bytes((own / SWEEP).read_bytes())
+        assert sorted(sweep.alive for sweep in sweeps(tmp_path)) == [False, True]
+        (elsewhere / LOCK).mkdir()  # as one of another user: opening it fails
+        assert [sweep.alive for sweep in sweeps(tmp_path)] == [True, True]
+    with watched(tmp_path, "c", tmp_path, [], say):
+        assert elsewhere.exists()  # nobody takes away what may be going on
+
+
 def test_a_run_goes_on_where_its_status_can_not_be_written(
     here: Path, small: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(here)
     (here / ".dwbench").mkdir()
     (here / ".dwbench" / "status").touch()
-    assert main(["run", *small, "selector=random"]) == 0
+    assert main(["run", *small, CHOSEN, "selector=random"]) == 0
     out, err = capsys.readouterr()
     assert "random" in out
     assert err.count("status can't be written") == 1
-
-
-def test_there_is_nothing_to_tell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["status", "--store", str(tmp_path / "store")]) == 2
-    err = capsys.readouterr().err
-    assert err.startswith(f"dwbench: {tmp_path / 'status'}: no sweep: `dwbench run` begins one")
-    assert len(err.splitlines()) == 1
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_another_version_left_is_passed_over(tmp_path: Path) -> None:

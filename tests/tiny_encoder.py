@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
+from tiny_tokenizer import tiny_tokenizer_in
+
 from dwbench.models.encoder import Encoder
 
 
 def tiny_encoder_in(folder: Path) -> Encoder:
-    """A random two-layer BERT (hidden 16, mean pooling) with SmolLM2's tokenizer, saved in `folder`."""
+    """A random two-layer BERT (hidden 16, mean pooling) with the tokenizer of the tiny model, saved in `folder`."""
     import torch
-    from transformers import AutoTokenizer, BertConfig, BertModel
+    from transformers import BertConfig, BertModel
 
-    from dwbench.models.embedded import smollm2_folder
-
-    tokenizer = AutoTokenizer.from_pretrained(smollm2_folder())
+    tokenizer = tiny_tokenizer_in(folder)
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=16,
@@ -27,5 +27,4 @@ def tiny_encoder_in(folder: Path) -> Encoder:
         torch.manual_seed(0)
         model = BertModel(config)
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
     return Encoder(name="tiny", source=str(folder), device="cpu")

@@ -61,7 +61,7 @@ def plot(arguments: Sequence[str]) -> int:
         raise UserError(f"{given.results}: nothing to plot: {'; '.join(lacking)}")
     for kind, found in drawn.items():
         if found is not None:
-            write_whole(paths[kind], content(found.figure, _form(paths[kind])))
+            _write(paths[kind], content(found.figure, _form(paths[kind])))
             print("\n  ".join([str(paths[kind]), *found.notes]))
     for told in lacking:
         print(f"left out: {told}")
@@ -87,6 +87,13 @@ def _path(out: str | None, name: str | None, kind: str) -> Path:
         raise UserError(f"{what}: no format for figures: end it in .svg, .pdf or .png")
     check_file(path, what)
     return path
+
+
+def _write(path: Path, figure: bytes) -> None:
+    try:
+        write_whole(path, figure)
+    except OSError as error:
+        raise UserError(f"{path}: can't be written ({error.strerror}): name another file") from error
 
 
 def _form(path: Path) -> Form:

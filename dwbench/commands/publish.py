@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dwbench.cli import Parser
+from dwbench.errors import UserError
 
 if TYPE_CHECKING:
     from dwbench.tracking import to_wandb
@@ -17,6 +18,8 @@ def publish(arguments: Sequence[str]) -> int:
 
     given = _parser().parse_args(arguments)
     records = load_records(Path(given.results))
+    if not records:
+        raise UserError(f"{given.results}: no records: run something first")
     folder, marks = Path(given.folder) / "wandb", Path(given.folder) / "published"
     if given.dashboard:
         dashboard.check(given.mode)
@@ -42,9 +45,10 @@ def publish(arguments: Sequence[str]) -> int:
 
 
 def _said(told: "to_wandb.Published") -> str:
+    how = f" ({told.mode})" if told.where or told.mode == "disabled" else ""  # of nothing, nowhere
     where = f" in {told.where}" if told.where else ""
     table = "; the table of all runs anew" if told.table else ""
-    return f"{told.count_new} published ({told.mode}){where}, {told.count_skipped} were already{table}"
+    return f"{told.count_new} published{how}{where}, {told.count_skipped} were already{table}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from dwbench.cli import Parser
 from dwbench.config import conf_folders, names, selector_named, settings_of
@@ -19,7 +19,7 @@ GRIDS = {
     "perplexity": "no run tells of it: run again with perplexity=true",
     "kinds": "no run has a pool with planted noise: run with plant=noise",
 }
-"""Views that are grids, text or Markdown, and what is said where there is nothing to show."""
+"""Views that are grids without CSV, and what is said where there is nothing to show."""
 
 KINDS = {"selectors": "selector", "models": "model", "datasets": "dataset", "experiments": "experiment"}
 
@@ -30,8 +30,8 @@ def table(arguments: Sequence[str]) -> int:
 
     given = _table_parser().parse_args(arguments)
     grids = [name for name in GRIDS if getattr(given, name)]
-    if grids and given.format not in ("text", "md"):
-        raise UserError(f"--format {given.format}: --{grids[0]} has text and md")
+    if grids and given.format == "csv":
+        raise UserError(f"--format csv: --{grids[0]} has text, md and latex")
     view = grids or given.leaderboard or given.plain
     numbers = () if view or given.name is None else published(given.name)
     folder = Path(given.results)
@@ -68,12 +68,12 @@ def _table_parser() -> Parser:
         "--plain", action="store_true", help="the records' own table, with costs, without the paper's numbers"
     )
     views.add_argument("--leaderboard", action="store_true", help="selectors by quality, and what of it is not chance")
-    views.add_argument("--agreement", action="store_true", help="how far selectors agree (text or md)")
-    views.add_argument("--diversity", action="store_true", help="how diverse what they chose is (text or md)")
+    views.add_argument("--agreement", action="store_true", help="how far selectors agree (text, md or latex)")
+    views.add_argument("--diversity", action="store_true", help="how diverse what they chose is (text, md or latex)")
     views.add_argument(
-        "--perplexity", action="store_true", help="perplexity of what they chose beside the pool's (text or md)"
+        "--perplexity", action="store_true", help="perplexity of what they chose beside the pool's (text, md or latex)"
     )
-    views.add_argument("--kinds", action="store_true", help="what they chose of planted noise (text or md)")
+    views.add_argument("--kinds", action="store_true", help="what they chose of planted noise (text, md or latex)")
     return parser
 
 
@@ -100,7 +100,7 @@ def _leaderboard(shown: "Sequence[Record]", form: str, allow_mixed: bool, width:
     return leaderboard.render(leaderboard.leaderboards(shown, allow_mixed=allow_mixed), form, width=width)
 
 
-def _perplexities(shown: "Sequence[Record]", form: Literal["text", "md"]) -> str:
+def _perplexities(shown: "Sequence[Record]", form: str) -> str:
     """The grids of perplexity behind an experiment's own table; nothing where no run tells of it."""
     from dwbench.report import perplexity
 
@@ -108,7 +108,7 @@ def _perplexities(shown: "Sequence[Record]", form: Literal["text", "md"]) -> str
     return "\n" + perplexity.render(found, form) if found else ""
 
 
-def _grids(view: str, shown: "Sequence[Record]", form: Literal["text", "md"]) -> str:
+def _grids(view: str, shown: "Sequence[Record]", form: str) -> str:
     from dwbench.report import agreement, diversity, kinds, perplexity
 
     text = ""

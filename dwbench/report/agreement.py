@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from dwbench.component import canonical_json
 from dwbench.records import Record
-from dwbench.report.formats import MISSING, Column, markdown_grid, text_grid
+from dwbench.report.formats import MISSING, WIDE, Column, Grid, draw
 from dwbench.report.labels import label, selection_identity, told_apart
 from dwbench.report.str_ratio import CHOOSES_NOTHING
 
@@ -113,21 +113,18 @@ def spearman(one: np.ndarray, other: np.ndarray) -> float:
     return float((a * b).sum() / norm) if norm > 0 else float("nan")
 
 
-def render(found: Sequence[Agreement], form: Literal["text", "md"]) -> str:
-    """Two matrices for each pool, their columns numbered like their rows."""
-    grid = markdown_grid if form == "md" else text_grid
-    parts = []
-    for one in found:
-        correlation = grid(_matrix(one.labels, one.spearman))
-        overlap = grid(_matrix(one.labels, one.overlap))
-        bold = "**" if form == "md" else ""
-        parts += [
-            f"{bold}{one.title}: Spearman's rank correlation of the scores{bold}",
-            correlation,
-            f"{bold}{one.title}: overlap of the choices{bold} (of two random ones: {one.expected:.2f})",
-            overlap,
-        ]
-    return "\n\n".join(parts) + "\n"
+def render(found: Sequence[Agreement], form: str) -> str:
+    """Two matrices for each pool, their columns numbered like their rows, as text, md or latex."""
+    return draw([grid for one in found for grid in _grids(one)], [], form, width=WIDE)
+
+
+def _grids(one: Agreement) -> list[Grid]:
+    correlation = f"{one.title}: Spearman's rank correlation of the scores"
+    overlap = f"{one.title}: overlap of the choices (of two random ones: {one.expected:.2f})"
+    return [
+        Grid(correlation, tuple(_matrix(one.labels, one.spearman))),
+        Grid(overlap, tuple(_matrix(one.labels, one.overlap))),
+    ]
 
 
 def _matrix(labels: Sequence[str], values: np.ndarray) -> list[Column]:

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from dwbench.component import canonical_json
 from dwbench.records import Record
-from dwbench.report.formats import MISSING, Column, markdown_grid, text_grid
+from dwbench.report.formats import MISSING, WIDE, Column, Grid, draw
 from dwbench.report.labels import label, selection_identity, told_apart
 
 HEADINGS = {
@@ -102,21 +102,18 @@ def _row(name: str, records: Sequence[Record]) -> Row:
     return Row(name, records[0].rows, len({record.seed for record in records}), means)
 
 
-def render(found: Sequence[Diversity], form: Literal["text", "md"]) -> str:
-    """A grid for each pool."""
-    grid = markdown_grid if form == "md" else text_grid
-    bold = "**" if form == "md" else ""
-    parts = []
-    for one in found:
-        columns = [
-            Column("selector", tuple(row.label for row in one.rows)),
-            Column("rows", tuple(f"{row.rows:,}" for row in one.rows)),
-            Column("seeds", tuple(str(row.seeds) for row in one.rows)),
-        ]
-        for key, heading in HEADINGS.items():
-            columns.append(Column(heading, tuple(_cell(row.numbers.get(key)) for row in one.rows)))
-        parts += [f"{bold}{one.title}{bold}", grid(columns)]
-    return "\n\n".join([*parts, LEGEND]) + "\n"
+def render(found: Sequence[Diversity], form: str) -> str:
+    """A grid for each pool, as text, md or latex."""
+    return draw([Grid(one.title, _columns(one)) for one in found], [LEGEND], form, width=WIDE)
+
+
+def _columns(one: Diversity) -> tuple[Column, ...]:
+    return (
+        Column("selector", tuple(row.label for row in one.rows)),
+        Column("rows", tuple(f"{row.rows:,}" for row in one.rows)),
+        Column("seeds", tuple(str(row.seeds) for row in one.rows)),
+        *(Column(heading, tuple(_cell(row.numbers.get(key)) for row in one.rows)) for key, heading in HEADINGS.items()),
+    )
 
 
 def _cell(value: float | None) -> str:

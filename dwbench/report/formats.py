@@ -123,7 +123,7 @@ def _scores(rows: Sequence[Row], metric: str) -> tuple[str, ...]:
 
 def decimals(scores: Iterable[Score]) -> int:
     """How many show two digits of the smallest standard error: the same for all that stand together."""
-    errors = [score.stderr for score in scores if score.stderr]
+    errors = [score.stderr for score in scores if score.stderr and math.isfinite(score.stderr)]
     return min(4, max(1, 1 - math.floor(math.log10(min(errors))))) if errors else 3
 
 
@@ -303,8 +303,12 @@ _TEX_SIGNS = {
 _TEX_ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"', "\u0327": "c", "\u030c": "v"}
 
 
+_TEX_FITTED = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%"
+"""Opens a box that is made smaller where it is wider than the text."""
+
+
 def _latex(grids: Sequence[Grid], told: Sequence[str]) -> str:
-    needs = "% needs \\usepackage{booktabs}; compiles with pdflatex: what is not ASCII is written as commands"
+    needs = "% needs \\usepackage{booktabs,graphicx}; compiles with pdflatex: what is not ASCII is written as commands"
     return "\n\n".join([needs, *(_latex_table(grid, told) for grid in grids)]) + "\n"
 
 
@@ -313,16 +317,23 @@ def _latex_table(grid: Grid, told: Sequence[str]) -> str:
     head = " & ".join(_tex_heading(column.heading) for column in grid.columns) + r" \\"
     parts = [
         f"\\begin{{table}}\n\\caption{{{tex(grid.title)}}}",
+        f"\\begin{{center}}{_TEX_FITTED}",
         f"\\begin{{tabular}}{{l{'r' * (len(grid.columns) - 1)}}}",
         "\\toprule",
         head,
         "\\midrule",
         *(" & ".join(tex(cell) for cell in line) + r" \\" for line in lines),
-        "\\bottomrule\n\\end{tabular}",
-        *(f"\n{{\\footnotesize {tex(note)}}}" for note in (*grid.below, *told)),
+        "\\bottomrule\n\\end{tabular}}\\end{center}",
+        *(f"\n{{\\footnotesize\\raggedright {tex(note)}\\par}}" for note in (*grid.below, *_of_grid(told, grid))),
         "\\end{table}",
     ]
     return "\n".join(parts)
+
+
+def _of_grid(told: Sequence[str], grid: Grid) -> list[str]:
+    """Notes on all grids without those that explain a mark (`±: ...`) which this one has not."""
+    cells = "".join(cell for column in grid.columns for cell in column.cells)
+    return [note for note in told if note[:2] not in ("±:", "~:") or note[0] in cells]
 
 
 def _tex_heading(heading: str) -> str:

@@ -6,11 +6,17 @@ from typing import Any, Literal
 
 from dwbench.component import canonical_json
 from dwbench.records import Record
-from dwbench.report.formats import Column, markdown_grid, text_grid
+from dwbench.report.formats import WIDE, Column, Grid, draw
 from dwbench.report.labels import label, selection_identity, told_apart
 from dwbench.report.str_ratio import CHOOSES_NOTHING
 
 CONFIDENCE = 0.95
+
+LEGEND = (
+    "In brackets the ends of the exact (Clopper-Pearson) 95 % interval. +, -: the pool's share lies outside of it, and "
+    "more or fewer of the kind are chosen; of 20 such intervals one is so by chance. Choices under several seeds are "
+    "taken together; a row that several of them have counts once for the width of the interval."
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,10 @@ class Share:
     @property
     def value(self) -> float:
         return self.count / self.of
+
+    def against(self, in_pool: float) -> Literal["+", "-", ""]:
+        """Whether the interval lies above or below the pool's share, or holds it."""
+        return "+" if self.low > in_pool else "-" if self.high < in_pool else ""
 
 
 @dataclass(frozen=True)
@@ -42,12 +52,22 @@ class Audit:
     selectors: dict[str, dict[str, Share]]
 
 
-def share(count: int, of: int) -> Share:
-    """Raises ValueError unless 0 <= count <= of and of > 0."""
-    from scipy.stats import binomtest
+def share(count: int, of: int, different: int | None = None) -> Share:
+    """The share with its interval. Raises ValueError unless 0 <= count <= of, and 0 < different <= of.
 
-    interval = binomtest(count, of).proportion_ci(CONFIDENCE, method="exact")
-    return Share(count, of, float(interval.low), float(interval.high))
+    Args:
+        different: how many of the `of` rows are not the same one again; the interval is that of the same share of so
+            many (by the incomplete beta function, which takes fractions of a row). None: all are different.
+    """
+    from scipy.special import betaincinv
+
+    n = of if different is None else different
+    if not (0 <= count <= of and 0 < n <= of):
+        raise ValueError(f"{count} of {of} rows, {n} of them different: no share")
+    successes, tail = count / of * n, (1 - CONFIDENCE) / 2
+    low = float(betaincinv(successes, n - successes + 1, tail)) if count else 0.0
+    high = float(betaincinv(successes + 1, n - successes, 1 - tail)) if count < of else 1.0
+    return Share(count, of, low, high)
 
 
 def audits(records: Sequence[Record]) -> list[Audit]:
@@ -95,8 +115,9 @@ def _audit(title: str, records: Sequence[Record]) -> Audit:
         # A choice that several seeds or runs share is one choice.
         group = list({canonical_json(sorted(record.data["selection"]["ids"])): record for record in same}.values())
         chosen = sum(record.rows for record in group)
+        different = len({id for record in group for id in record.data["selection"]["ids"]})
         counts = {kind: sum(one.data["selection"]["kinds"].get(kind, 0) for one in group) for kind in planted}
-        selectors[name] = {kind: share(count, chosen) for kind, count in counts.items()}
+        selectors[name] = {kind: share(count, chosen, different) for kind, count in counts.items()}
     return Audit(
         title=title,
         pool={kind: count / pool for kind, count in planted.items()},
@@ -104,19 +125,20 @@ def _audit(title: str, records: Sequence[Record]) -> Audit:
     )
 
 
-def render(found: Sequence[Audit], form: Literal["text", "md"]) -> str:
-    """A grid for each pool: the pool's shares first, then each selector's in per cent with the interval's ends."""
-    grid = markdown_grid if form == "md" else text_grid
-    bold = "**" if form == "md" else ""
-    parts = []
-    for audit in found:
-        columns = [Column("selector", ("(the pool)", *audit.selectors))]
-        for kind, in_pool in audit.pool.items():
-            cells = [_cell(shares[kind]) for shares in audit.selectors.values()]
-            columns.append(Column(kind, (f"{in_pool:.1%}", *cells)))
-        parts += [f"{bold}{audit.title}: per cent of the chosen rows, with exact 95 % intervals{bold}", grid(columns)]
-    return "\n\n".join(parts) + "\n"
+def render(found: Sequence[Audit], form: str) -> str:
+    """A grid for each pool, as text, md or latex: the pool's shares first, then each selector's in per cent with the
+    interval's ends."""
+    return draw([_grid(audit) for audit in found], [LEGEND], form, width=WIDE)
 
 
-def _cell(found: Share) -> str:
-    return f"{found.value:.0%} [{found.low * 100:.0f}, {found.high * 100:.0f}]"
+def _grid(audit: Audit) -> Grid:
+    columns = [Column("selector", ("(the pool)", *audit.selectors))]
+    for kind, in_pool in audit.pool.items():
+        cells = [_cell(shares[kind], in_pool) for shares in audit.selectors.values()]
+        columns.append(Column(kind, (f"{in_pool:.1%}", *cells)))
+    return Grid(f"{audit.title}: per cent of the chosen rows, with exact 95 % intervals", tuple(columns))
+
+
+def _cell(found: Share, in_pool: float) -> str:
+    ends = f"{found.value:.0%} [{found.low * 100:.0f}, {found.high * 100:.0f}]"
+    return f"{ends} {found.against(in_pool)}".rstrip()

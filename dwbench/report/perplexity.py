@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from dwbench.component import canonical_json
 from dwbench.records import Record
-from dwbench.report.formats import MISSING, Column, markdown_grid, text_grid
+from dwbench.report.formats import MISSING, WIDE, Column, Grid, draw
 from dwbench.report.labels import label, selection_identity, told_apart
 
 FRONTS = {"given_prompt": "given the prompt", "alone": "alone"}
@@ -96,23 +96,22 @@ def _known(told: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(one[name] for one in told) / len(told) for name in known}
 
 
-def render(found: Sequence[Perplexities], form: Literal["text", "md"]) -> str:
-    """A grid for each pool."""
-    grid = markdown_grid if form == "md" else text_grid
-    bold = "**" if form == "md" else ""
-    parts = []
-    for one in found:
-        columns = [
-            Column("selector", tuple(row.label for row in one.rows)),
-            Column("rows", tuple(f"{row.rows:,}" for row in one.rows)),
-            Column("seeds", tuple(str(row.seeds) if row.seeds else MISSING for row in one.rows)),
-        ]
-        for front, words in FRONTS.items():
-            for name, heading in NUMBERS.items():
-                cells = tuple(_cell(row.numbers[front].get(name)) for row in one.rows)
-                columns.append(Column(f"{words}\n{heading}", cells))
-        parts += [f"{bold}{one.title}{bold}", grid(columns)]
-    return "\n\n".join([*parts, LEGEND]) + "\n"
+def render(found: Sequence[Perplexities], form: str) -> str:
+    """A grid for each pool, as text, md or latex."""
+    return draw([Grid(one.title, _columns(one)) for one in found], [LEGEND], form, width=WIDE)
+
+
+def _columns(one: Perplexities) -> tuple[Column, ...]:
+    return (
+        Column("selector", tuple(row.label for row in one.rows)),
+        Column("rows", tuple(f"{row.rows:,}" for row in one.rows)),
+        Column("seeds", tuple(str(row.seeds) if row.seeds else MISSING for row in one.rows)),
+        *(
+            Column(f"{words}\n{heading}", tuple(_cell(row.numbers[front].get(name)) for row in one.rows))
+            for front, words in FRONTS.items()
+            for name, heading in NUMBERS.items()
+        ),
+    )
 
 
 def _cell(value: float | None) -> str:

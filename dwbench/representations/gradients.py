@@ -72,16 +72,17 @@ class Gradients:
         self._warm = False
 
     def norms(self, pairs: Sequence[Pair | None], part: GradientPart, what: str = "gradient norms") -> np.ndarray:
-        """Norms of the gradients of a part of the model, float64 [pairs]. Raises UserError where there is no such part.
+        """Norms of the gradients of a part of the model, float64 [pairs]; NaN where one overflows. Raises UserError
+        where there is no such part.
 
         GraNd (Paul et al. 2021) is the norm for all weights; those of `part` stand for them here.
         """
         with self._track(pairs, what) as advance:
             if part == "lm_head":
-                return self._head_norms(pairs, advance)
+                return _finite(self._head_norms(pairs, advance)[:, None])[:, 0]
             layers = wanted(self._model, part)
             squares = self._summed(pairs, layers, 1, lambda _, of: of.square_norms()[:, None], advance)
-        return np.sqrt(squares[:, 0].astype(np.float64))
+        return np.asarray(np.sqrt(_finite(squares)[:, 0]))
 
     def features(
         self,
@@ -125,7 +126,7 @@ class Gradients:
         self, pairs: Sequence[Pair | None], against: Mapping[str, np.ndarray], what: str = "gradient products"
     ) -> tuple[np.ndarray, np.ndarray]:
         """Inner products of the adapters' gradients with m given ones, float64 [pairs, m], and the gradients' squared
-        norms, float64 [pairs].
+        norms, float64 [pairs]. A row of which one overflows is NaN.
 
         `against` holds for each of the adapters what `collect` gives, [m, size].
         """
@@ -145,7 +146,7 @@ class Gradients:
             return torch.cat((gradients @ given[name].T, gradients.square().sum(1, keepdim=True)), dim=1)
 
         with self._track(pairs, what) as advance:
-            found = self._summed(pairs, layers, n_given + 1, reduced, advance).astype(np.float64)
+            found = _finite(self._summed(pairs, layers, n_given + 1, reduced, advance))
         return found[:, :-1], found[:, -1]
 
     def _track(self, pairs: Sequence[Pair | None], what: str) -> AbstractContextManager[Advance]:
@@ -246,3 +247,8 @@ def _add(total: "torch.Tensor", reduce: Reduce, name: str, factors: Factors) -> 
 
 def _put(found: Mapping[str, np.ndarray], rows: Sequence[int], name: str, factors: Factors) -> None:
     found[name][rows] = factors.gradients().cpu().numpy()
+
+
+def _finite(found: np.ndarray) -> np.ndarray:
+    """The rows in float64, NaN where an entry is infinite: an overflow is no large gradient."""
+    return np.where(np.isfinite(found).all(axis=1, keepdims=True), found.astype(np.float64), np.nan)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from dwbench.errors import UserError
 from dwbench.models.chat import Chat, Pair
 from dwbench.models.flop import Shape
 from dwbench.representations.attention import AttentionProbe, RowsAndColumns
@@ -136,7 +137,10 @@ class Scorer:
         return ResponseNLL(total, np.array([loss.size for loss in losses], dtype=np.int64))
 
     def mean_hidden(self, sequences: Sequence[Sequence[int]], what: str = "mean hidden states") -> np.ndarray:
-        """Mean over tokens of the last hidden states, [sequences, hidden size] float32; every sequence has a token."""
+        """Mean over tokens of the last hidden states, [sequences, hidden size] float32; every sequence has a token.
+
+        Raises UserError where one is not finite.
+        """
         return self._pooled_hidden(sequences, batch_mean_hidden, what)
 
     def weighted_hidden(self, sequences: Sequence[Sequence[int]], what: str = "weighted hidden states") -> np.ndarray:
@@ -161,6 +165,9 @@ class Scorer:
                     flop=self._shape.forward(of_group, 0),
                 )
                 advance(len(group))
+        bad = int((~np.isfinite(found).all(axis=1)).sum())
+        if bad:
+            raise UserError(f"{what} of {bad} of {len(found)} texts are not finite: compute in float32 (model.dtype)")
         return found
 
     def next_token_logits(

@@ -6,12 +6,21 @@ negative similarities count as none.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-Similarities = Callable[[np.ndarray], np.ndarray]
-"""From positions [m] to their similarities with all rows, a new array [m, N] in float32 or float64. Symmetric."""
+from dwbench.rules.finite import check_finite
+
+ALL = slice(None)
+
+
+class Similarities(Protocol):
+    """Symmetric similarities of N rows: those of the rows at `positions` [m] with the rows of `columns`, a new array
+    [m, columns] in float32 or float64."""
+
+    def __call__(self, positions: np.ndarray, columns: slice = ALL) -> np.ndarray: ...
+
 
 HELD = 1_600_000_000
 """Bytes of similarities that are held at most: of 20,000 rows in float32, of 14,142 in float64. Those of more rows are
@@ -19,6 +28,9 @@ worked out whenever they are needed."""
 
 CHUNK = 256
 """Rows of similarities that are worked out together."""
+
+TILE = 1024
+"""The same where they are held: wide enough for the half below the diagonal to be copied quickly."""
 
 BLOCK = 2**18
 """Similarities that are gone through together: few enough for a core's cache."""
@@ -192,25 +204,36 @@ def objective(similarities: Similarities, n: int, picks: np.ndarray) -> float:
 
 def of_matrix(matrix: np.ndarray) -> Similarities:
     """Similarities that are given, [N, N], symmetric."""
-    return lambda positions: np.asarray(matrix[positions], dtype=np.float64)
+
+    def similarities(positions: np.ndarray, columns: slice = ALL) -> np.ndarray:
+        return np.asarray(matrix[positions, columns], dtype=np.float64)
+
+    return similarities
 
 
 def cosine(vectors: np.ndarray, precision: type[np.floating] = np.float64) -> Similarities:
-    """Cosine of unit vectors [N, d]."""
+    """Cosine of unit vectors [N, d]. Raises ValueError for a row that is not finite."""
+    check_finite(vectors)
     points = np.asarray(vectors, dtype=precision)
-    return lambda positions: np.asarray(points[positions] @ points.T)
+
+    def similarities(positions: np.ndarray, columns: slice = ALL) -> np.ndarray:
+        return np.asarray(points[positions] @ points[columns].T)
+
+    return similarities
 
 
 def rbf(vectors: np.ndarray) -> Similarities:
     """exp(-|u - v| / d) of vectors [N, d]: the distance is not squared (submodlib's kernel for `euclidean`).
 
-    For unit vectors all values are close to 1 (above 0.994 at d = 384), so single precision would not do.
+    For unit vectors all values are close to 1 (above 0.994 at d = 384), so single precision would not do. Raises
+    ValueError for a row that is not finite.
     """
+    check_finite(vectors)
     points = np.asarray(vectors, dtype=np.float64)
     squares = (points**2).sum(axis=1)
 
-    def similarities(positions: np.ndarray) -> np.ndarray:
-        squared = squares[positions, None] + squares - 2 * (points[positions] @ points.T)
+    def similarities(positions: np.ndarray, columns: slice = ALL) -> np.ndarray:
+        squared = squares[positions, None] + squares[columns] - 2 * (points[positions] @ points[columns].T)
         distance = np.sqrt(np.where(squared < SAME, 0.0, squared))
         return np.asarray(np.exp(-distance / points.shape[1]))
 
@@ -218,14 +241,15 @@ def rbf(vectors: np.ndarray) -> Similarities:
 
 
 def gaussian(vectors: np.ndarray, gamma: float) -> Similarities:
-    """exp(-gamma |u - v|^2) of vectors [N, d], in float32."""
+    """exp(-gamma |u - v|^2) of vectors [N, d], in float32. Raises ValueError for a row that is not finite."""
+    check_finite(vectors)
     points = np.asarray(vectors, dtype=np.float32)
     squares = np.einsum("nd,nd->n", points, points)
 
-    def similarities(positions: np.ndarray) -> np.ndarray:
-        block = points[positions] @ points.T
+    def similarities(positions: np.ndarray, columns: slice = ALL) -> np.ndarray:
+        block = points[positions] @ points[columns].T
         block *= -2
-        block += squares
+        block += squares[columns]
         block += squares[positions, None]
         np.maximum(block, 0, out=block)
         block *= np.float32(-gamma)
@@ -250,21 +274,23 @@ def median_gamma(vectors: np.ndarray) -> float:
 class _Rows(NamedTuple):
     """Similarities of n rows with their type, and how many rows of them to go through together."""
 
-    of: Similarities
+    of: Callable[[np.ndarray], np.ndarray]
     n: int
     dtype: np.dtype[np.floating]
     at_once: int
 
 
 def _rows(similarities: Similarities, n: int) -> _Rows:
-    """The similarities, held in memory where they are few enough."""
+    """The similarities, held in memory where they are few enough: then those above the diagonal are worked out only."""
     dtype = _dtype(similarities, n)
     if n * n * dtype.itemsize > HELD:
         return _Rows(similarities, n, dtype, CHUNK)
     matrix = np.empty((n, n), dtype=dtype)
-    for start in range(0, n, CHUNK):
-        here = np.arange(start, min(start + CHUNK, n))
-        matrix[here] = similarities(here)
+    for start in range(0, n, TILE):
+        stop = min(start + TILE, n)
+        block = similarities(np.arange(start, stop), slice(start, None))
+        matrix[start:stop, start:] = block
+        matrix[stop:, start:stop] = block[:, stop - start :].T
     return _Rows(lambda positions: matrix[positions], n, dtype, max(1, BLOCK // max(n, 1)))
 
 

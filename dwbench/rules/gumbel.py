@@ -11,6 +11,7 @@ def gumbel_keys(log_weights: np.ndarray, uniform: np.ndarray) -> np.ndarray:
 
     Each next row is one of those left with a probability in proportion to its weight (Gumbel top-k; Kool et al., ICML
     2019), so that a smaller draw is the beginning of a larger one. A weight of 0 (-inf) stays -inf.
+    Memory: four numbers a row.
 
     Args:
         log_weights: [N], up to a constant. uniform: [N] numbers in [0, 1).

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dwbench.rules.finite import check_finite
+
 TIE = 1e-5
 """Distances that differ by less, as a share of their squares, are equal: embeddings themselves are good to this."""
 
@@ -92,10 +94,9 @@ class _Distances:
     """Squared distances of all rows to one of them, by the rows' products or differences."""
 
     def __init__(self, points: np.ndarray) -> None:
+        check_finite(points)
         self._points = _centred(points)
         self._squares = np.einsum("nd,nd->n", self._points, self._points)
-        if not np.isfinite(self._squares).all():
-            raise ValueError(f"row {int(np.argmin(np.isfinite(self._squares)))} is not finite")
 
     def approach(self, nearest: np.ndarray, row: int) -> None:
         """Lower `nearest` [N], squared distances, to those to `row` where these are smaller."""

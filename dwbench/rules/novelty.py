@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from dwbench.rules.finite import check_finite
 from dwbench.rules.matching import unit_rows
 
 Form = Literal["paper", "reference"]
@@ -59,7 +60,10 @@ def densities(vectors: np.ndarray, neighbours: int = 10, power: float = 0.5) -> 
         vectors: [N, d], raw or unit.
         neighbours: how many nearest rows count; all others where there are fewer.
         power: 0: all densities are 1.
+
+    Raises ValueError for a row that is not finite.
     """
+    check_finite(vectors)
     different, place = np.unique(np.asarray(vectors) + 0.0, axis=0, return_inverse=True)  # -0.0 becomes 0.0
     count = min(neighbours, len(different) - 1)
     if count == 0:
@@ -85,8 +89,10 @@ def of_matrix(matrix: np.ndarray) -> Distances:
 def cosine_distances(vectors: np.ndarray) -> Distances:
     """1 - cosine of vectors [N, d] of any length, in float32; a row of zeros is at distance 1 from all.
 
-    Memory: a copy of the vectors, while it is made one in float64; then m x N for each call.
+    Memory: a copy of the vectors, while it is made one in float64; then m x N for each call. Raises ValueError for a
+    row that is not finite.
     """
+    check_finite(vectors)
     units = unit_rows(vectors).astype(np.float32)
     return lambda positions: np.asarray(np.maximum(1 - units[positions] @ units.T, 0))
 

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dwbench.rules.finite import check_finite
+
 CHUNK = 256
 """Rows that are held against the accepted ones at a time."""
 
@@ -33,8 +35,9 @@ def filtered(vectors: np.ndarray, order: np.ndarray, k: int, tau: float) -> Filt
         k: how many rows.
         tau: highest cosine of two accepted rows, from -1 to 1.
 
-    Raises ValueError unless 0 <= k <= the rows in `order` and -1 <= tau <= 1.
+    Raises ValueError unless 0 <= k <= the rows in `order` and -1 <= tau <= 1, and for a row that is not finite.
     """
+    check_finite(vectors)
     if not 0 <= k <= len(order):
         raise ValueError(f"k = {k} of {len(order)} rows")
     if not -1 <= tau <= 1:

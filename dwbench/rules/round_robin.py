@@ -8,7 +8,7 @@ def round_robin(scores: np.ndarray, k: int, retry: bool = False) -> np.ndarray:
 
     In its turn a column offers its next-best row. Where that row is taken already, the turn is lost (RDS+ as
     published), or with `retry` it offers the next one at once, so that all columns give the same number of rows. Of
-    equal scores the first row goes first.
+    equal scores the first row goes first. Memory: three arrays of the size of `scores`.
 
     Args:
         scores: [N, columns], higher is better. A row with a NaN is never offered.

@@ -83,7 +83,7 @@ def water_fill(sizes: np.ndarray, k: int) -> np.ndarray:
     """Rows to take from every part, as equal as their sizes allow: [parts] int64.
 
     From the smallest part to the largest, of equal ones the first, each gives an equal share of what is left to take
-    (rounded down), or all it has. They sum to k, or to all rows where there are fewer.
+    (rounded down), or all it has. They sum to k, or to all rows where there are fewer. Memory: a few numbers a part.
 
     Args:
         sizes: rows that each part has, [parts] integers. k: rows in all.

@@ -81,7 +81,7 @@ def walk(
     row is taken once in all directions together. Of equally good rows (within `TIE`) the first is taken.
 
     The same as a walk over a graph of all cosines, of which only the newest row's are worked out: each row that is
-    taken costs one product of a matrix with a vector, N x d.
+    taken costs one product of a matrix with a vector, N x d. Memory beside the rows: a few numbers for each.
 
     Args:
         rows: unit vectors, [N, d].

@@ -138,12 +138,12 @@ class Context:
         self.__dict__.pop("scorer", None)
         self.__dict__.pop("model_scorer", None)
 
-    @property
-    def model_config(self) -> Any:
-        """The scoring model's architecture, as transformers' configuration; loads no weights. Needs `scorer`."""
-        self._require("scorer")
+    def model_config(self, of: Literal["scorer", "model"] = "scorer") -> Any:
+        """Architecture of the scoring model or of the one to be tuned, as transformers' configuration; loads no
+        weights. Needs `scorer` or `model`."""
+        self._require(of)
         with self._bench.apart("load"):
-            return self._models.config(self._material.scorer)
+            return self._models.config(self._material.model if of == "model" else self._material.scorer)
 
     @cached_property
     def chat(self) -> Chat:

@@ -310,7 +310,7 @@ class DataWhisperer:
         return RowsAndColumns(n, rows[self.attn_rows], prompt.demos)
 
     def _layer(self, context: Context) -> int:
-        config = context.model_config
+        config = context.model_config()
         n_layers = config.num_hidden_layers
         if self.layer is None:
             return layer_for(config.model_type, n_layers, config.hidden_size, self.variant)

@@ -61,7 +61,8 @@ class Dynamic:
     correction of the bias and with epsilon inside of the root, and the mean of the cosines with all target rows.
 
     Charged: the warm-up, `rounds` passes forward and backward for every row, as many for the target set, and
-    `rounds - 1` epochs on k rows. All but the first round depends on k, and no other budget shares it.
+    `rounds - 1` epochs on k rows. All but the first round depends on k, and no other budget shares it. An epoch on k
+    rows must make a step behind the learning rate's warm-up; where k is too small for that, the run is refused.
 
     Attributes:
         rounds: how often rows are scored.

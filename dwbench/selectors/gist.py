@@ -45,7 +45,8 @@ class GIST:
 
     As published a row's coordinates are scaled to length 1 in the subspace, so that a gradient that is almost
     orthogonal to it counts as much as one inside of it (`norm: subspace`). With `norm: full` they are divided by the
-    length of the whole gradient.
+    length of the whole gradient. Where the subspace has one dimension (one target row, or `target_dim: 1`), the first
+    leaves 1 and -1 as scores and draws among equals; take `norm: full` there.
 
     The reference takes 300 target rows at most, 9 dimensions in its README, and products in bfloat16; here all rows,
     and float32. Its warm-up is that of LESS; here it is tuned with the run's own settings.
@@ -113,7 +114,9 @@ def target_products(context: Context, checkpoint: Checkpoint) -> dict[str, np.nd
 
     @functools.cache
     def target() -> dict[str, np.ndarray]:
-        return context.gradients(checkpoint).collect(gradients.target_pairs(context), what="gradients of the target")
+        found = context.gradients(checkpoint).collect(gradients.target_pairs(context), what="gradients of the target")
+        gradients.check_target(np.stack([np.abs(part).sum(axis=1) for part in found.values()], axis=1))
+        return found
 
     def gram() -> dict[str, np.ndarray]:
         parts = (part.astype(np.float64) for part in target().values())

@@ -175,14 +175,19 @@ def target_features(context: Context, checkpoint: Checkpoint, by: Projector) -> 
     def build() -> dict[str, np.ndarray]:
         pairs = target_pairs(context)
         found = context.gradients(checkpoint).features(pairs, by, what="gradients of the target")
-        unusable = int((~np.isfinite(found).all(axis=1)).sum())
-        if unusable or not found.any():
-            what = f"gradients of {unusable} of its rows are not finite" if unusable else "all of its gradients are 0"
-            raise UserError(f"target set: {what}: compute in float32 (model.dtype), or give other rows")
+        check_target(found)
         return _named(found, by)
 
     key = features_key(checkpoint, by, None)
     return _features(context.represent("target_gradients", VERSION, key, ("target", "prompt", "scorer"), build))
+
+
+def check_target(found: np.ndarray) -> None:
+    """Raise UserError where gradients of the target set, or products of them, [rows, any], can't be sought for."""
+    unusable = int((~np.isfinite(found).all(axis=1)).sum())
+    if unusable or not found.any():
+        what = f"gradients of {unusable} of its rows are not finite" if unusable else "all of its gradients are 0"
+        raise UserError(f"target set: {what}: compute in float32 (model.dtype), or give other rows")
 
 
 def sought(

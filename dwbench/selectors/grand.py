@@ -66,7 +66,7 @@ class GraNd:
         if self.scorer == "tuned":
             check_tuned_on_pool(context, self.epochs)
         if self.part in ("last_v", "last_v_lora_b"):
-            check_last_v(context.model_config)
+            check_last_v(context.model_config())
 
     def score(self, context: Context) -> Scores:
         norms = grand(context, self.part, self.scorer, self.epochs)

@@ -36,7 +36,7 @@ class LESS:
     here it is tuned with the run's own settings. And here the projection is a sketch unless `projection: rademacher`.
 
     Charged: the warm-up, and at each of its checkpoints a pass forward and backward for every row of pool and target
-    set. With 4 epochs that costs about as much as to tune on the whole pool for 3 epochs.
+    set. With 4 epochs that is about 1.4 times the cost of tuning on the whole pool for 3 epochs.
 
     Attributes:
         warmup_share: share of the pool that the warm-up is on.

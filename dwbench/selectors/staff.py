@@ -89,9 +89,10 @@ class STAFF:
         return needs_for(training=True) | {"model"}
 
     def check(self, context: Context) -> None:
-        """Raises UserError where tuning on the pool would do nothing, or the scorer has no value projection."""
+        """Raises UserError where tuning on the pool would do nothing, or a model has no value projection."""
         check_tuned_on_pool(context, self.epochs)
-        check_last_v(context.model_config)
+        check_last_v(context.model_config())
+        check_last_v(context.model_config(of="model"))
 
     def choose(self, context: Context, k: int, allowed: np.ndarray) -> Scores:
         small = gradient_norms(context, "last_v", tuned_on_pool(context, self.epochs)[-1])

@@ -95,12 +95,18 @@ def report(records: Sequence[Record], project: str, entity: str) -> Any:
     layout = wr.Layout(w=2 * WIDTH, h=2 * HEIGHT)
     table = wr.PanelGrid(runsets=[summary], panels=[wr.WeavePanelSummaryTable(table_name=TABLE, layout=layout)])
     made.blocks = [wr.MarkdownBlock(INTRODUCTION), wr.TableOfContents(), wr.H1("All runs"), wr.P(TABLE_TEXT), table]
-    for dataset, model in sorted({(record.dataset, record.model) for record in records}):
+    for dataset, model in sorted({_place(record) for record in records}):
         same = expr.And(expr.Config("dataset") == dataset, expr.Config("model") == model)
         runs = wr.Runset(name=f"{dataset}, {model}", filters=same)
-        mine = [record for record in records if (record.dataset, record.model) == (dataset, model)]
+        mine = [record for record in records if _place(record) == (dataset, model)]
         made.blocks += [wr.H1(f"{dataset}, {model}"), wr.PanelGrid(runsets=[runs], panels=_panels(mine))]
     return made
+
+
+def _place(record: Record) -> tuple[str, str]:
+    """Data set and model, as they are published."""
+    dataset, model = run_data.without_paths([record.dataset, record.model])
+    return dataset, model
 
 
 def _panels(records: Sequence[Record]) -> list[Any]:

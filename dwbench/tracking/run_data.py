@@ -1,6 +1,7 @@
-"""What trackers are told of a record: a name, settings to group and filter by, and numbers. No texts, commands or host
-names."""
+"""What trackers are told of a record: a name, settings to group and filter by, and numbers. No texts, commands, paths
+or host names."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,10 @@ from dwbench.report.str_ratio import Ratio, ratios
 
 LOSS = "train/loss"
 
+_PART = r"[^\s,;()\[\]'\"/\\]*[/\\]"
+FOLDERS = re.compile(rf"(?<![^\s=(\[,;'\"])(?:~[/\\]|(?:[A-Za-z]:)?[/\\]{_PART})(?:{_PART})*")
+"""Of an absolute path at the beginning of a word or of a setting's value all but the last part."""
+
 TABLE_COLUMNS = (
     "dataset", "model", "selector", "budget", "rows", "seed", "metric", "value", "stderr",
     "STR (s)", "STR (s) is estimated", "STR (FLOP)", "selection seconds", "tuning seconds", "run",
@@ -19,7 +24,18 @@ TABLE_COLUMNS = (
 
 def run_name(record: Record) -> str:
     """`ifd 0.1 dialogsum smollm2-135m s0`: for people; two runs may share it."""
-    return f"{record.label} {record.data['budget']['asked']} {record.dataset} {record.model} s{record.seed}"
+    budget = record.data["budget"]["asked"]
+    name: str = without_paths(f"{record.label} {budget} {record.dataset} {record.model} s{record.seed}")
+    return name
+
+
+def without_paths(value: Any) -> Any:
+    """Plain data; of each absolute path in its texts the last part. A selector of one's own may have a file's."""
+    if isinstance(value, str):
+        return FOLDERS.sub("", value)
+    if isinstance(value, Mapping):
+        return {name: without_paths(part) for name, part in value.items()}
+    return [without_paths(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def losses(record: Record) -> list[tuple[int, float]]:
@@ -39,7 +55,7 @@ def run_config(record: Record) -> dict[str, Any]:
     training, scorer, embedder = record.training, data["scorer"], data["embedder"]
     selector, evaluation = data["selector"], data["evaluation"]
     described, told = data["selection"].get("described_by"), data["selection"].get("perplexity_by")
-    return {
+    config = {
         "run": record.run,
         "experiment": record.experiment,
         "dataset": record.dataset,
@@ -67,6 +83,7 @@ def run_config(record: Record) -> dict[str, Any]:
         **_flat("environment", record.environment),
         **_flat("environments_differ", data.get("environments_differ", {})),
     }
+    return {name: without_paths(value) for name, value in config.items()}
 
 
 def run_summary(record: Record, ratio: Ratio) -> dict[str, Any]:
@@ -96,8 +113,8 @@ def run_summary(record: Record, ratio: Ratio) -> dict[str, Any]:
 
 def chosen_rows(record: Record) -> dict[str, Any]:
     """What was chosen, by ids: without the texts of the sample rows."""
-    kept = {name: value for name, value in record.data["selection"].items() if name != "samples"}
-    return {"run": record.run, **kept}
+    kept = {name: value for name, value in record.data["selection"].items() if name not in ("ids", "samples")}
+    return {"run": record.run, "ids": record.data["selection"]["ids"], **without_paths(kept)}
 
 
 def stage_costs(record: Record) -> dict[str, Any]:
@@ -117,7 +134,7 @@ def table_rows(records: Sequence[Record], known: Mapping[str, Ratio]) -> list[li
     for record in {record.run: record for record in records}.values():
         ratio = known[record.run]
         asked = str(record.data["budget"]["asked"])
-        what: list[Any] = [record.dataset, record.model, label(record), asked, record.rows, record.seed]
+        what = without_paths([record.dataset, record.model, label(record), asked, record.rows, record.seed])
         spent: list[Any] = [ratio.seconds, ratio.estimated, ratio.flop]
         spent += [record.spent("selection", "seconds"), record.spent("training", "seconds"), record.run]
         for metric in record.metrics or (None,):

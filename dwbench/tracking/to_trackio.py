@@ -58,35 +58,41 @@ def track(
     known = run_data.ratio_of([*reference, *records])
     runs = {record.run: _run(record, known[record.run]) for record in records}
     marks = {run: folder / "dwbench" / f"{key_of(project)[:8]}-{run}" for run in runs}
-    waiting = {run: told for run, told in runs.items() if not _says(marks[run], None if only_new else key_of(told))}
-    if not waiting:
-        return Tracked(0, folder, None)
     try:
+        waiting = {run: told for run, told in runs.items() if not _says(marks[run], None if only_new else key_of(told))}
+        if not waiting:
+            return Tracked(0, folder, None)
         problem = _write(folder, {"project": project, "runs": list(waiting.values())})
-        if problem is None:
-            for run, told in waiting.items():
-                _mark(marks[run], key_of(told))
+        if problem is not None:
+            return Tracked(0, folder, problem)
+        for run, told in waiting.items():
+            _mark(marks[run], key_of(told))
     except (OSError, subprocess.TimeoutExpired) as error:  # a full disk, a machine out of processes
-        problem = " ".join(str(error).split())[:300]
-    return Tracked(0 if problem else len(waiting), folder, problem)
+        return Tracked(0, folder, " ".join(str(error).split())[:300])
+    return Tracked(len(waiting), folder, None)
 
 
 def _run(record: Record, ratio: Ratio) -> dict[str, Any]:
-    """What the other process is told of a run: plain data."""
-    summary = run_data.run_summary(record, ratio)
+    """What the other process is told of a run: plain data. Of costs only what STR is made of: each number is a panel of
+    the page, and dozens would stand before the metrics."""
+    summary = {
+        name: value
+        for name, value in run_data.run_summary(record, ratio).items()
+        if value is not None and not name.startswith("cost/")
+    }
     return {
         "name": f"{run_data.run_name(record)} {record.run[:8]}",
         "group": record.experiment,
         "config": run_data.run_config(record),
         "loss": run_data.LOSS,
         "losses": run_data.losses(record),
-        "summary": {name: value for name, value in summary.items() if value is not None},
+        "summary": summary,
     }
 
 
 def _says(mark: Path, content: str | None) -> bool:
     """Whether there is a mark with that content, or with any."""
-    return mark.is_file() and content in (None, mark.read_text(encoding="utf-8"))
+    return mark.is_file() and content in (None, mark.read_text(encoding="utf-8", errors="replace"))
 
 
 def _mark(mark: Path, content: str) -> None:
@@ -103,6 +109,7 @@ def _write(folder: Path, told: dict[str, Any]) -> str | None:
         env=_environment(folder),
         capture_output=True,
         text=True,
+        errors="replace",  # what it says is for people
         timeout=START_SECONDS + RUN_SECONDS * len(told["runs"]),
         check=False,
     )

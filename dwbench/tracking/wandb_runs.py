@@ -119,9 +119,9 @@ class OfRecord:
 
     def about(self) -> About:
         record = self._record
-        tags = [tag[:64] for tag in (record.dataset, record.model, record.selector)]
         config = run_data.run_config(record)
-        return About(run_data.run_name(record), record.experiment, record.selector, tags, config)
+        tags = [str(config[name])[:64] for name in ("dataset", "model", "selector")]
+        return About(run_data.run_name(record), record.experiment, config["selector"], tags, config)
 
     def fill(self, run: "wandb.Run", target: Target) -> None:
         import wandb

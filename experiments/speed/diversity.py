@@ -13,10 +13,11 @@ failed by its error.
   distances. It goes first, and dwbench begins with the row that it began with. The objective is the largest distance
   that is left, so lower is better;
 - NovelSelect: neither has it. The baseline is the formula in NumPy: as the published code goes about it (all distances
-  to the chosen rows, sorted, at each turn), and with the distances kept from turn to turn.
+  to the chosen rows, sorted, at each turn), and with the distances kept from turn to turn. Densities are given.
 
-The speed-up is against the fastest of the others that finished, less what it takes for 300 rows: for apricot-select,
-which compiles its loops at every call, seconds that do not grow. Approximations are held against `exact`.
+Speed-ups are against the fastest of the others that does the same (all similarities, or those of the nearest rows) and
+finished: of the seconds as they are, and of what is left without those that the other takes for 300 rows
+(apricot-select compiles its loops at every call, which does not grow). Objectives are held against `exact`.
 
 apricot-select and submodlib-py are no dependencies of dwbench. Install them beside it, or in an environment of their
 own and name its interpreter: `--python apricot-select=PATH submodlib-py=PATH`.
@@ -49,12 +50,15 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_
 
 class Rule(NamedTuple):
     """`objective` of picks; `methods`, in the order in which they run; `ours`, what the others are held against;
-    `one_start`: whether all begin with the row that the first method to finish began with."""
+    `rivals` of each of ours; `one_start`: whether all begin with the row that the first method to finish began with;
+    `lower_is_better`."""
 
     objective: Callable[[np.ndarray, np.ndarray], float]
     methods: tuple[str, ...]
     ours: str
+    rivals: dict[str, tuple[str, ...]]
     one_start: bool = False
+    lower_is_better: bool = False
 
 
 def coverage(vectors: np.ndarray, picks: np.ndarray) -> float:
@@ -82,10 +86,25 @@ RULES = {
             "submodlib-py sparse",
         ),
         "dwbench exact",
+        {
+            "dwbench exact": ("apricot-select", "submodlib-py"),
+            "dwbench stochastic": ("apricot-select", "submodlib-py"),
+            "dwbench sparse": ("apricot-select sparse", "submodlib-py sparse"),
+        },
     ),
-    "k_center": Rule(radius, ("submodlib-py DisparityMin", "dwbench k-center"), "dwbench k-center", True),
+    "k_center": Rule(
+        radius,
+        ("submodlib-py DisparityMin", "dwbench k-center"),
+        "dwbench k-center",
+        {"dwbench k-center": ("submodlib-py DisparityMin",)},
+        one_start=True,
+        lower_is_better=True,
+    ),
     "novelselect": Rule(
-        novel, ("dwbench NovelSelect", "NumPy, distances kept", "NumPy, as published"), "dwbench NovelSelect"
+        novel,
+        ("dwbench NovelSelect", "NumPy, distances kept", "NumPy, as published"),
+        "dwbench NovelSelect",
+        {"dwbench NovelSelect": ("NumPy, distances kept", "NumPy, as published")},
     ),
 }
 
@@ -106,6 +125,9 @@ def real_vectors(files: Sequence[Path]) -> np.ndarray:
     texts = sorted({row.input.strip() for file in files for row in to_raw_rows(read_rows(file))})
     drawn = [texts[place] for place in np.random.default_rng(SEED).permutation(len(texts))]
     print(f"{len(drawn):,} different prompts in {len(files)} files", flush=True)
+    if max(options.rows) > len(drawn):
+        parser.error(f"--rows {max(options.rows)}: there are only {len(drawn):,} different prompts")
+    drawn = drawn[: max(options.rows)]
     embedded: list[np.ndarray] = []
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Store(Path(folder)))
@@ -154,10 +176,12 @@ def compare(rule: Rule, vectors: np.ndarray, k: int, path: Path) -> list[dict[st
     ours = found.get(rule.ours, {})
     for method, told in found.items():
         if "objective" in told and "objective" in ours:
-            told["of_ours"] = told["objective"] / ours["objective"]
+            ratio = told["objective"] / ours["objective"]
+            told["of_ours"] = 1 / ratio if rule.lower_is_better else ratio
             told["same_picks"] = len(set(picks[method].tolist()) & set(picks[rule.ours].tolist())) / k
-    for method in [method for method in found if method.startswith("dwbench")]:
-        summary(method, rule, found)
+    for method in rule.rivals:
+        if method in found:
+            summary(method, rule, found)
     return [{"method": method, **told} for method, told in found.items()]
 
 
@@ -169,20 +193,21 @@ def line(told: dict[str, Any]) -> str:
 
 
 def summary(method: str, rule: Rule, found: dict[str, dict[str, Any]]) -> None:
-    """Print and note how much faster one of our methods is than the fastest of the others."""
-    others = {
-        name: told["seconds"] - told["small_seconds"]
-        for name, told in found.items()
-        if "seconds" in told and not name.startswith("dwbench")
-    }
+    """Print and note how much faster one of our methods is than the fastest of its rivals."""
     mine = found[method]
+    others = {name: found[name] for name in rule.rivals[method] if "seconds" in found.get(name, {})}
     if "seconds" not in mine or not others:
         return
-    fastest = min(others, key=lambda name: others[name])
-    mine["speed_up"] = {"of": fastest, "times": others[fastest] / mine["seconds"]}
+    fastest = min(others, key=lambda name: others[name]["seconds"])
+    theirs = others[fastest]
+    times = theirs["seconds"] / mine["seconds"]
+    without = (theirs["seconds"] - theirs["small_seconds"]) / mine["seconds"]
+    mine["speed_up"] = {"of": fastest, "times": times, "times_without_start": without}
     share = f", objective {mine['of_ours']:.5f} of that of {rule.ours}" if "of_ours" in mine else ""
-    theirs = f"; {fastest} {found[fastest]['of_ours']:.5f}" if "of_ours" in found[fastest] else ""
-    print(f"  {method}: {mine['speed_up']['times']:.1f} times as fast as {fastest}{share}{theirs}", flush=True)
+    its = f"; {fastest} {theirs['of_ours']:.5f}" if "of_ours" in theirs else ""
+    print(
+        f"  {method}: {times:.1f} times as fast as {fastest} ({without:.1f} without its start){share}{its}", flush=True
+    )
 
 
 def named(text: str) -> tuple[str, str]:

@@ -137,13 +137,22 @@ def tell(tmp_path: Path, hub: Hub) -> Callable[..., list[Any]]:
     return run
 
 
-def test_a_branch_is_loaded_at_the_commit_in_the_key(hub: Hub, tell: Callable[..., list[Any]]) -> None:
+def test_a_branch_is_loaded_at_the_commit_in_the_key(
+    hub: Hub, tell: Callable[..., list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     at_old = {"hub": "us/mine", "commit": OLD}
     assert tell() == [at_old, True, at_old, 5.0]
     assert sum(request.startswith("GET /api/models/us/mine") and "tree" not in request for request in hub.asked) == 1
     asked_of_main = [request for request in hub.asked if "/resolve/main/" in request]
     assert {request.split("/")[-1] for request in asked_of_main} == {"config.json"}  # it tells the cache
-    assert tell(HF_ENDPOINT="http://127.0.0.1:9") == [at_old, True, at_old, 5.0]
+    # Another process, this one, with the same cache and without the hub.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
+    lm = hub_lm("m")
+    assert lm.weights_identity() == at_old
+    assert load_tokenizer(lm).tokenizer.chat_template
+    assert first_weight(lm) == 5.0
 
 
 @pytest.fixture

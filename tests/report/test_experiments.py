@@ -1,13 +1,21 @@
 """The commands in each paper experiment's README make every number that its paper has."""
 
+import importlib.util
+import json
 import re
 import shlex
+from collections import Counter
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
+from dwbench.budget import parse_budget
 from dwbench.config import build_run, compose, conf_folder, names
+from dwbench.data.base import Example, Splits
+from dwbench.report.kinds import share
 from dwbench.report.published import published
 from dwbench.sweep import plan
 
@@ -20,11 +28,17 @@ Place = tuple[str, str, str, str]
 
 
 def commands(name: str) -> list[list[str]]:
-    """The arguments of each `dwbench run` in the experiment's README."""
+    """The arguments of each `dwbench run` in the experiment's README, without the `-m` that some of them must have."""
     text = (REPOSITORY / "experiments" / name / "README.md").read_text()
     blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
     lines = [shlex.split(line) for block in blocks for line in block.splitlines()]
-    return [words[2:] for words in lines if words[:2] == ["dwbench", "run"]]
+    given = [words[2:] for words in lines if words[:2] == ["dwbench", "run"]]
+    found = [[word for word in words if word != "-m"] for words in given]
+    for words, arguments in zip(given, found, strict=True):
+        axes = compose([argument.split(",")[0] for argument in arguments]).config["sweep"] or {}
+        left = axes.keys() - {argument.split("=")[0] for argument in arguments}
+        assert left or "-m" in words or not any("," in argument for argument in arguments), words
+    return found
 
 
 def made_by(arguments: list[str]) -> set[Place]:
@@ -84,7 +98,7 @@ def test_the_sweep_runs_both_splits_of_gsm8k() -> None:
     assert {key for key in official["task"] if paper["task"][key] != official["task"][key]} == {"name"}
 
 
-PROOF = ("proof_table2", "proof_table4", "proof_table5", "proof_rounds")
+ABLATIONS = ("proof_table4", "proof_table5", "proof_rounds", "proof_table6")
 
 
 @pytest.mark.parametrize("name", ["proof", "synthetic", "planted_noise"])
@@ -93,16 +107,72 @@ def test_the_commands_of_small_experiments_compose(name: str) -> None:
     assert all(made_by(arguments) for arguments in commands(name))
 
 
-def test_the_proof_runs_on_one_pool() -> None:
-    configs = [compose([f"experiment={name}"]).config for name in PROOF]
-    for section in ("dataset", "model", "train", "eval", "seed", "split_seed"):
+def test_the_ablations_run_on_one_pool() -> None:
+    configs = [compose([f"experiment={name}"]).config for name in ABLATIONS]
+    for section in ("dataset", "model", "train", "eval", "budget", "seed", "split_seed"):
         assert all(config[section] == configs[0][section] for config in configs)
     # What one of them scored, the next finds in the store.
     whisperer = "data_whisperer(n_d=4,n_q=2)"
-    labels = [{place[2].replace(" ", "") for place in made_by([f"experiment={name}"])} for name in PROOF]
-    assert all(whisperer in found for found in labels[:3])
-    assert labels[3] == {"data_whisperer(n_d=8,n_q=1)", "data_whisperer(n_d=8,n_q=1,rounds=4)"}
-    assert "data_whisperer(n_d=8,n_q=1)" in labels[1]
+    labels = [{place[2].replace(" ", "") for place in made_by([f"experiment={name}"])} for name in ABLATIONS]
+    assert all(whisperer in labels[place] for place in (0, 1, 3))
+    assert labels[2] == {"data_whisperer(n_d=8,n_q=1)", "data_whisperer(n_d=8,n_q=1,rounds=4)"}
+    assert "data_whisperer(n_d=8,n_q=1)" in labels[0]
+
+
+@pytest.mark.parametrize("other", ["in_context_family", "gradient_family", "proof_figure4"])
+def test_the_proof_shares_its_pool_and_stages(other: str) -> None:
+    proof, config = (compose([f"experiment={name}"]).config for name in ("proof_table2", other))
+    for section in ("model", "train", "seed", "split_seed"):
+        assert config[section] == proof[section]
+    # What selecting sees of the data: neither how many test rows there are nor how long answers to them may be.
+    assert {key for key in proof["dataset"] if proof["dataset"][key] != config["dataset"][key]} <= {"test_rows", "task"}
+    tasks = [{**each["dataset"]["task"], "max_new_tokens": None} for each in (proof, config)]
+    assert tasks[0] == tasks[1]
+    labels = [{place[2] for place in made_by([f"experiment={name}"])} for name in ("proof_table2", other)]
+    shared = {
+        "in_context_family": {"data_whisperer(n_d=4, n_q=2)", "random", "full"},
+        "gradient_family": {"ccs", "staff", "random", "full"},
+        "proof_figure4": {"data_whisperer(n_d=4, n_q=2)", "random"},
+    }
+    assert shared[other] <= labels[0] & labels[1]
+
+
+def test_the_proof_is_as_large_as_it_says() -> None:
+    config = compose(["experiment=proof_table2"]).config
+    assert [parse_budget(budget).rows(config["dataset"]["pool_rows"]) for budget in config["sweep"]["budget"]] == [
+        1,
+        5,
+        10,
+    ]
+    assert (config["dataset"]["test_rows"], config["eval"]["nll_rows"], config["eval"]["generation_rows"]) == (
+        200,
+        200,
+        50,
+    )
+
+
+def test_a_weaker_model_is_the_same_without_a_few_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = importlib.util.spec_from_file_location("weaker", REPOSITORY / "experiments" / "proof" / "weaker.py")
+    assert spec is not None
+    assert spec.loader is not None
+    weaker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(weaker)
+    monkeypatch.setattr(weaker, "LEFT_OUT", range(1, 3))
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "config.json").write_text(json.dumps({"num_hidden_layers": 4, "max_position_embeddings": 8192}))
+    (source / "tokenizer.json").write_text("{}")
+    named = {"model.norm.weight": 9.0, **{f"model.layers.{layer}.mlp.weight": float(layer) for layer in range(4)}}
+    save_file({name: np.full(2, value) for name, value in named.items()}, source / "model.safetensors")
+    weaker.make(source, tmp_path / "made")
+    assert {name: value[0] for name, value in load_file(tmp_path / "made" / "model.safetensors").items()} == {
+        "model.norm.weight": 9.0,
+        "model.layers.0.mlp.weight": 0.0,
+        "model.layers.1.mlp.weight": 3.0,
+    }
+    config = json.loads((tmp_path / "made" / "config.json").read_text())
+    assert config == {"num_hidden_layers": 2, "max_position_embeddings": 4096}
+    assert (tmp_path / "made" / "tokenizer.json").is_file()
 
 
 def test_the_proof_has_all_methods_of_the_paper() -> None:
@@ -113,6 +183,29 @@ def test_the_proof_has_all_methods_of_the_paper() -> None:
 def test_noise_is_shown_to_every_selector_that_chooses() -> None:
     shown = compose(["experiment=planted_noise"]).config["sweep"]["selector"]
     assert sorted(shown) == sorted(set(names("selector")) - set(BOUNDS))
+
+
+def test_noise_has_the_shares_that_were_asked_for() -> None:
+    config = compose(["experiment=planted_noise"]).config
+    rows = config["dataset"]["pool_rows"]
+    run = build_run(compose(["experiment=planted_noise"]))
+    assert run.plant is not None
+    pool = tuple(Example(str(n), str(n), n, f"question {n}", f"answer {n}", (f"answer {n}",)) for n in range(rows))
+    planted = run.plant.into(Splits(pool=pool, target=(), test=()), seed=0).pool
+    counts = Counter(row.kind for row in planted)
+    assert counts["wrong_response"] / rows == pytest.approx(0.2)
+    assert counts["copy"] / rows == counts["near_copy"] / rows == pytest.approx(0.05)
+    assert (counts["truncated"] + counts["empty"]) / rows == pytest.approx(0.05)
+    # Large enough a choice to tell that none of a fifth is there, were it so.
+    assert share(0, run.budget.rows(rows)).against(0.2) == "-"
+
+
+def test_what_tunes_before_it_selects_from_noise_shares_one_tuning() -> None:
+    settings = compose(["experiment=planted_noise"]).config["selector_settings"]
+    assert len({settings[name]["epochs"] for name in ("ccs", "lp", "s2l", "staff")}) == 1
+    assert settings["s2l"]["checkpoints_per_epoch"] == 1
+    warmed = [settings[name] for name in ("less", "gist", "g2is", "cluster_ucb", "dynamic")]
+    assert len({(one["warmup_share"], one["epochs"]) for one in warmed}) == 1
 
 
 def test_synthetic_rows_are_the_tuned_models_own() -> None:

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 from made_records import made
+from scipy.stats import binomtest
 
 from dwbench.records import Record
 from dwbench.report.kinds import audits, render, share
@@ -26,6 +27,27 @@ def test_intervals_are_exact() -> None:
     assert (none.value, none.low) == (0, 0)
     assert none.high == pytest.approx(1 - 0.025 ** (1 / 10))  # Clopper-Pearson without any success
     assert (half.low, half.high) == pytest.approx((0.187, 0.813), abs=1e-3)
+    for count in range(8):
+        exact, ours = binomtest(count, 7).proportion_ci(method="exact"), share(count, 7)
+        assert (ours.low, ours.high) == pytest.approx((exact.low, exact.high), abs=1e-9)
+
+
+def test_rows_that_are_the_same_again_narrow_no_interval() -> None:
+    assert share(5, 20, 20) == share(5, 20)
+    once, again = share(3, 12), share(5, 20, 12)
+    assert (again.count, again.of, again.value) == (5, 20, 0.25)
+    assert (again.low, again.high) == pytest.approx((once.low, once.high))
+    assert (share(0, 20, 10).high, share(20, 20, 10).low) == (share(0, 10).high, share(10, 10).low)
+
+
+@pytest.mark.parametrize(("count", "of", "different"), [(-1, 10, 10), (11, 10, 10), (0, 0, 0), (2, 10, 11)])
+def test_what_is_no_share_is_refused(count: int, of: int, different: int) -> None:
+    with pytest.raises(ValueError, match="no share"):
+        share(count, of, different)
+
+
+def test_a_share_is_told_from_the_pools_only_where_the_interval_leaves_it_out() -> None:
+    assert [share(count, 18).against(0.2) for count in (0, 1, 7, 8)] == ["-", "", "", "+"]
 
 
 def test_seeds_are_taken_together_and_methods_apart() -> None:
@@ -39,12 +61,18 @@ def test_seeds_are_taken_together_and_methods_apart() -> None:
         ]
     )
     assert audit.pool == {"clean": 0.7, "copy": 0.1, "wrong_response": 0.2}
-    assert audit.selectors["random"]["wrong_response"] == share(5, 20)
-    assert audit.selectors["random"]["copy"] == share(1, 20)
+    # Of 20 chosen rows 12 are different: 8 clean ones, 3 with another's response and a copy.
+    assert audit.selectors["random"]["wrong_response"] == share(5, 20, 12)
+    assert audit.selectors["random"]["copy"] == share(1, 20, 12)
     assert audit.selectors["high_ppl"]["clean"] == share(0, 10)
     text = render([audit], "text")
     assert "10 of 1000 rows" in text
-    assert "25% [9, 49]" in text
+    line = next(line for line in text.splitlines() if line.startswith("random"))
+    assert "25% [5, 57]" in line
+    assert "+" not in line
+    assert "100% [69, 100] +" in text
+    assert "0% [0, 31] -" in text  # clean, 70 % of the pool
+    assert "exact (Clopper-Pearson)" in text
     assert render([audit], "md").count("|") > text.count("|")
 
 

@@ -50,9 +50,18 @@ def test_every_sign_becomes_ascii() -> None:
 
 def test_the_packages_are_named_and_headings_keep_their_lines() -> None:
     text = draw([Grid("t", (Column("a", ("1",)), Column("b\n(rows)", ("2",))))], [], "latex")
-    assert text.startswith("% needs \\usepackage{booktabs}")
+    assert text.startswith("% needs \\usepackage{booktabs,graphicx}")
     assert r"a & \shortstack{b \\ (rows)} \\" in text
     assert "1 & 2 \\\\" in text
+
+
+def test_a_mark_is_explained_below_the_tables_that_have_it() -> None:
+    told = ["±: error.", "~: estimated.", "Mixed."]
+    first = Grid("one", (Column("a", ("1 ±2",)),))
+    second = Grid("two", (Column("a", ("~3",)),))
+    one, two = draw([first, second], told, "latex").split("\\begin{table}")[1:]
+    assert ("$\\pm$: error." in one, "estimated" in one, "Mixed." in one) == (True, False, True)
+    assert ("$\\pm$: error." in two, "estimated" in two, "Mixed." in two) == (False, True, True)
 
 
 def records() -> list[Record]:
@@ -75,8 +84,15 @@ def of_experiment(name: str) -> str:
     return render_published(compare(made_table, published(name)), made_table, "latex")
 
 
+def wide() -> str:
+    columns = [Column("selector", ("data_whisperer(n_d=5, n_q=2)", "ifd"))]
+    columns += [Column(f"a_metric_{number} ↑", ("0.250 ±0.013", "0.3")) for number in range(12)]
+    return draw([Grid("wide", tuple(columns))], [], "latex")
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "nasty": nasty,
+    "wide": wide,
     "main": lambda: render(table(records()), "latex"),
     "leaderboard": lambda: leaderboard.render(leaderboard.leaderboards(records()), "latex"),
     **{name: partial(of_experiment, name) for name in NAMES},
@@ -84,7 +100,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 DOCUMENT = r"""\documentclass{article}
 \usepackage[utf8]{inputenc}
-\usepackage{booktabs}
+\usepackage{booktabs,graphicx}
 \begin{document}
 %s
 \end{document}
@@ -102,3 +118,5 @@ def test_pdflatex_compiles(name: str, tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == 0, done.stdout.decode("utf-8", "replace")[-1500:]
     assert (tmp_path / "table.pdf").read_bytes().startswith(b"%PDF")
+    # Nothing leaves the page at the right: TeX's word for a line that is too long.
+    assert "Overfull \\hbox" not in (tmp_path / "table.log").read_text("latin-1")

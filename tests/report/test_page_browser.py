@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from page_records import HOSTILE, study
+from page_records import HOSTILE, odd, showcase, study
 
+from dwbench.report.formats import decimals, one_score, short
 from dwbench.report.page.document import document
 from dwbench.report.page.payload import payload
+from dwbench.report.page.published_points import every_published
+from dwbench.report.table import table
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -27,6 +30,22 @@ LABEL = f"ifd({HOSTILE})"
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(document(payload(study(), ())), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def full_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of records that fill every part."""
+    path = tmp_path_factory.mktemp("page") / "full.html"
+    failed = [{"run": "ab", "error": HOSTILE, "command": "dwbench run"}]
+    path.write_text(document(payload(showcase(), every_published(), failed=failed)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def odd_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "odd.html"
+    path.write_text(document(payload(odd(), ())), encoding="utf-8")
     return path
 
 
@@ -54,6 +73,10 @@ def shown(chrome: "Chrome", page: Path) -> "Iterator[Chrome]":
     """The page, freshly opened; at the end nothing was wrong and nothing of the data has run."""
     opened(chrome, page.as_uri())
     yield chrome
+    check_quiet(chrome)
+
+
+def check_quiet(chrome: "Chrome") -> None:
     assert chrome.execute_script("return window.hacked") is None
     assert [entry["message"] for entry in chrome.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
 
@@ -162,10 +185,16 @@ def test_runs_are_sorted_by_the_buttons_of_the_head(shown: "Chrome") -> None:
 
 def test_runs_are_found_by_words(shown: "Chrome") -> None:
     before = len(run_table(shown, 1))
-    shown.find_element("id", "c-find").send_keys("nuggets 50")
+    shown.find_element("id", "c-find").send_keys("nuggets 50, seed 0")
     assert set(run_table(shown, 1)) == {"nuggets"}
     assert set(run_table(shown, 2)) == {"50"}
     assert shown.find_element("id", "n-runs").text == "1 of 14 runs"
+    shown.find_element("id", "c-find").clear()
+    shown.find_element("id", "c-find").send_keys("seed 1")  # and not rows 100 or 1,000
+    assert run_table(shown, 1) == []
+    shown.find_element("id", "c-find").clear()
+    shown.find_element("id", "c-find").send_keys("1,000 rows")
+    assert run_table(shown, 1) == ["full"]
     shown.find_element("id", "c-find").clear()
     shown.find_element("id", "c-find").send_keys("x\ue003")  # backspace
     assert len(run_table(shown, 1)) == before == 12
@@ -174,11 +203,11 @@ def test_runs_are_found_by_words(shown: "Chrome") -> None:
 
 
 def test_filters_drive_plots_and_never_mix(shown: "Chrome") -> None:
-    assert set(run_table(shown, 2)) == {"50", "100", "0", "1000"}
+    assert set(run_table(shown, 2)) == {"50", "100", "0", "1,000"}
     choose(shown, "c-budget", "50")
     assert "100" not in run_table(shown, 2)
     told = texts(shown, "#f-quality details tbody td:nth-child(2)")
-    assert set(told) == {"50", "1000", "–"}
+    assert set(told) == {"50", "1,000", "–"}
     choose(shown, "c-dataset", "gsm8k")
     assert shown.find_element("id", "title").text.startswith("gsm8k")
     assert len(run_table(shown, 1)) == 2
@@ -220,8 +249,12 @@ def test_an_address_opens_its_run_and_setting(chrome: "Chrome", page: Path) -> N
     assert chrome.execute_script("return document.getElementById('detail').open")
     assert key in chrome.find_element("id", "detail").text
     assert texts(chrome, "#title")[0].startswith("gsm8k")
-    opened(chrome, f"{page.as_uri()}#run=nothing")
-    assert "no run nothing" in chrome.find_element("id", "detail").text
+    for odd_one in ("nothing", "constructor", "__proto__", "%E0%A4%A"):
+        opened(chrome, f"{page.as_uri()}#run={odd_one}")
+        assert f"no run {odd_one}" in chrome.find_element("id", "detail").text
+    opened(chrome, f"{page.as_uri()}#costs")
+    until(chrome, "return Math.abs(document.getElementById('costs').getBoundingClientRect().top) < 200")
+    check_quiet(chrome)
 
 
 def test_dark_and_light(shown: "Chrome") -> None:
@@ -262,3 +295,91 @@ def test_the_keyboard_finds_its_way(shown: "Chrome") -> None:
         "return [...document.querySelectorAll('select, input')].filter(e => !e.closest('label')).map(e => e.id)"
     )
     assert names == []
+
+
+def test_numbers_are_written_as_in_the_table(shown: "Chrome") -> None:
+    (section, *_) = table(study()[:12]).sections
+    written = {
+        (row.label, "–" if row.budget is None else f"{row.budget:,}"): "~" * row.ratio.estimated
+        + short(row.ratio.seconds)
+        for row in section.rows
+    }
+    cells = shown.execute_script(
+        "return [...document.querySelectorAll('#f-quality details tbody tr')]"
+        ".map((line) => [...line.cells].map((cell) => cell.textContent))"
+    )
+    assert {(line[0], line[1]): line[3] for line in cells} == written
+    scores = {line[0]: line[2] for line in cells}
+    digits = decimals(row.scores["rouge_l"] for row in section.rows)
+    assert scores["full"] == one_score(section.rows[-1].scores["rouge_l"], digits)
+
+
+def test_every_part_is_filled(chrome: "Chrome", full_page: Path) -> None:
+    opened(chrome, full_page.as_uri())
+    for part in (
+        "quality",
+        "random",
+        "budgets",
+        "costs",
+        "grid",
+        "layer",
+        "spearman",
+        "overlap",
+        "lengths",
+        "perplexity",
+    ):
+        assert by_css(chrome, f"#f-{part} .plot-container"), part
+    assert len(by_css(chrome, "#f-random .plot-container")) == 3  # a budget each
+    assert len(by_css(chrome, "#f-perplexity .plot-container")) == 2
+    assert len(texts(chrome, "#f-diversity tbody tr")) > 20
+    assert len(by_css(chrome, ".sample")) == 6
+    assert "1 run failed and is not on this page" in texts(chrome, "#failed summary")
+    assert HOSTILE in texts(chrome, "#failed td")
+    before = len(texts(chrome, "#f-quality details tbody tr"))
+    chrome.find_element("id", "c-published").click()
+    assert len(texts(chrome, "#f-quality details tbody tr")) > before + 9
+    choose(chrome, "c-budget", "50")
+    assert len(by_css(chrome, "#f-random .plot-container")) == 1
+    assert all("50 of 1000 rows" in text for text in texts(chrome, "#c-agreement option"))
+    choose(chrome, "c-dataset", "dialogsum with planted noise")
+    choose(chrome, "c-model", "smollm2-135m")
+    assert by_css(chrome, "#f-kinds .plot-container")
+    assert "no metric" in texts(chrome, "#f-runs th button")
+    check_quiet(chrome)
+
+
+def test_odd_records_break_nothing(chrome: "Chrome", odd_page: Path) -> None:
+    opened(chrome, odd_page.as_uri())
+    lines = texts(chrome, "#overview-table tbody tr")
+    assert len(lines) == 5
+    (undirected,) = [line for line in lines if "undirected" in line]
+    assert not re.search("[↑↓]", undirected)
+    assert "not known which way is better" in undirected
+    for name in ("bounds", "undirected", "no_number", "selections", "long"):
+        choose(chrome, "c-dataset", name)
+        assert texts(chrome, "#title")[0].startswith(name)
+        assert chrome.execute_script("return document.documentElement.scrollWidth <= window.innerWidth"), name
+        for cost in ("flop", "total", "seconds"):
+            choose(chrome, "c-cost", cost)
+        words = chrome.find_element("id", "main").text
+        assert not re.search(r"\b(null|undefined|NaN|Infinity)\b", words), name
+    check_quiet(chrome)
+
+
+def test_padding_of_the_panel_is_no_way_out(shown: "Chrome") -> None:
+    shown.execute_script("location.hash = 'run=' + Object.keys(JSON.parse(payload.textContent).runs)[0]")
+    until(shown, "return document.getElementById('detail').open")
+    left = shown.execute_script("return document.getElementById('detail').getBoundingClientRect().left")
+    click(shown, left + 4, 400)
+    assert shown.execute_script("return document.getElementById('detail').open")
+    click(shown, left - 30, 400)
+    until(shown, "return !document.getElementById('detail').open")
+
+
+def click(chrome: "Chrome", x: float, y: float) -> None:
+    from selenium.webdriver import ActionChains
+
+    actions = ActionChains(chrome)
+    actions.w3c_actions.pointer_action.move_to_location(round(x), round(y))
+    actions.w3c_actions.pointer_action.click()
+    actions.perform()

@@ -84,6 +84,22 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     assert pages[0] == pages[1]
 
 
+def test_a_page_on_standard_output_is_nothing_but_the_page(tmp_path: Path) -> None:
+    results = write(tmp_path / "results" / "a", study()[:2]).parent
+    (results / "failed").mkdir()
+    (results / "failed" / "x.json").write_text(json.dumps({"run": "x", "error": "no room"}))
+    command = [sys.executable, "-m", "dwbench", "report", "--results", str(results), "--out", "/dev/stdout"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.startswith("<!DOCTYPE html>")
+    assert done.stdout.endswith("</html>\n")
+    assert "no room" in done.stdout
+    assert "2 runs, " in done.stderr
+    assert f"1 run failed: see {results / 'failed'}" in done.stderr
+    full = subprocess.run([*command[:-1], "/dev/full"], capture_output=True, text=True)
+    assert (full.returncode, full.stderr.count("\n")) == (2, 1)
+    assert "No space left" in full.stderr
+
+
 def test_the_command_says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = write(tmp_path / "results" / "a", study()).parent
     out = tmp_path / "page.html"

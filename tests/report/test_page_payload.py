@@ -6,25 +6,13 @@ from typing import Any
 
 import pytest
 from made_records import POOL, made
-from page_records import HOSTILE, enriched, sample, scored, study
+from page_records import HOSTILE, chosen_only, enriched, one, said, sample, scored, study
 
 from dwbench.records import Record
 from dwbench.report.page.payload import payload
 from dwbench.report.page.published_points import every_published, points
 from dwbench.report.page.rows import fronts, pareto, rows
 from dwbench.report.page.settings import Setting, settings
-from dwbench.report.page.summary import Sentence
-
-
-def said(sentence: Sentence) -> str:
-    return "".join(part if isinstance(part, str) else part["text"] for part in sentence)
-
-
-def one(records: list[Record]) -> dict[str, Any]:
-    """The only setting of the payload."""
-    (found,) = payload(records, ())["settings"]
-    assert isinstance(found, dict)
-    return found
 
 
 def test_a_setting_holds_one_pool_and_model() -> None:
@@ -56,16 +44,11 @@ def test_hardware_is_not_mixed_unless_asked_for() -> None:
     assert "hardware.cores 2 (1 record), 64 (1 record)" in mixed.mixed
 
 
-def chosen_only(record: Record) -> Record:
-    artefacts = {"training": None, "evaluation": None}
-    return enriched(record, training=None, metrics={}, artefacts={**record.data["artefacts"], **artefacts})
-
-
 def test_runs_that_only_chose_stand_apart() -> None:
-    tuned, only = settings([made(), Record(Path("x"), {**chosen_only(made("ifd")).data, "metrics": {}})])
+    tuned, only = settings([made(), chosen_only(made("ifd"))])
     assert (tuned.evaluated, only.evaluated) == (True, False)
     assert only.title.endswith(", chosen only")
-    assert one([Record(Path("x"), {**chosen_only(made("ifd")).data, "metrics": {}})])["headline"] is None
+    assert one([chosen_only(made("ifd"))])["headline"] is None
 
 
 def test_planted_noise_is_another_data_set() -> None:
@@ -171,7 +154,7 @@ def test_costs_and_budgets_are_said() -> None:
 def test_seeds_are_averaged_and_every_run_is_reachable() -> None:
     setting = one([made(seed=seed, metrics={"nll": (1.0 + seed, 0.5)}) for seed in range(3)])
     (row,) = setting["rows"]
-    assert row["scores"]["nll"] == [2.0, pytest.approx(0.57735), 64, 3]
+    assert row["scores"]["nll"] == [2.0, pytest.approx(0.57735), 64, 3, "2.00 ±0.58"]
     assert len(row["runs"]) == 3
 
 
@@ -215,7 +198,8 @@ def test_agreement_keeps_one_half_in_hundredths() -> None:
     (found,) = setting["agreement"]
     assert found["spearman"] == [[], [-100]]
     assert found["overlap"] == [[], [100]]  # made-up records all choose the same ids
-    told = said(setting["said"]["agreement"])
+    assert found["rows"] == 2
+    told = said(found["said"])
     assert "rank correlation -1.00" in told
     assert "share 100% of their rows on average; two random ones would share 0%" in told
 
@@ -239,8 +223,23 @@ def test_perplexity_is_told_by_rank_where_only_that_is_known() -> None:
 def test_perplexity_as_recorded_goes_with_the_pools() -> None:
     spread = {"rows": 100, "undefined": 0, "mean": 3.0, "quartile_1": 2.0, "median": 2.5, "quartile_3": 4.0}
     pool = {**spread, "median": 5.0}
-    setting = one([enriched(made("ifd"), selection={"perplexity": {"alone": {"chosen": spread, "pool": pool}}})])
-    assert setting["chosen"]["perplexity"] == [[0, "alone", [2.0, 2.5, 4.0], [2.0, 5.0, 4.0]]]
+
+    def told(seed: int, median: float, by: str = "smollm2-135m") -> Record:
+        front = {"chosen": {**spread, "median": median}, "pool": pool}
+        fronts = {"given_prompt": front, "alone": front}
+        return enriched(
+            made("ifd", seed=seed),
+            selection={"perplexity": fronts, "perplexity_by": {"name": by, "identity": {"weights": by}}},
+        )
+
+    every = [told(0, 2.0), told(1, 3.0), told(2, 9.0, by="another")]
+    found = one(every)["chosen"]["perplexity"]
+    # Over seeds the mean, and models that tell of it apart, as in `dwbench table --perplexity`.
+    assert [(told["front"], told["pool"], told["rows"]) for told in found if "under smollm2" in told["title"]] == [
+        (front, [2.0, 5.0, 4.0], [["ifd", 100, every[0].run, [2.0, 2.5, 4.0]]])
+        for front in ("given the prompt", "alone")
+    ]
+    assert [told["rows"][0][3] for told in found if "under another" in told["title"]] == [[2.0, 9.0, 4.0]] * 2
 
 
 def test_lengths_stand_beside_the_pools() -> None:
@@ -265,6 +264,7 @@ def test_details_of_runs_share_what_is_the_same() -> None:
     assert first["samples"][0][1] == first["samples"][1][1] == second["samples"][0][1]
     assert told["shared"][first["samples"][0][1]] == "What?"
     assert first["str"] == [pytest.approx(2 / 300), 0.2, True]
+    assert first["metrics"]["nll"] == [1.5, 0.03125, 64, "1.500 ±0.031"]
     assert first["stages"][1][:4] == ["training", "training", 1, 30.0]
     assert payload([made()], ())["runs"].popitem()[1]["samples"] is None
 
@@ -304,7 +304,7 @@ def test_every_published_number_has_a_place() -> None:
     template = settings([made()])[0]
     for model, dataset in by_place:
         section = type(template.section)(**{**vars(template.section), "model": model, "dataset": dataset, "pool": 20})
-        here = Setting(template.title, section, template.records, True, "")
+        here = Setting(template.title, section, template.records, True, "", {})
         assert all(point["value"] < 200 for point in points(here, numbers))
 
 

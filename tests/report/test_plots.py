@@ -1,113 +1,27 @@
 """Plots of made-up records, read back from the SVG: their texts, marks and positions are the records' numbers."""
 
 import dataclasses
-import json
 import math
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from made_records import cost, made
+from plot_records import FEW, chose, compared, perplexities, planned, planted, ranked, scored, whisperer, with_
 
-from dwbench.cli import main
-from dwbench.commands.plot import LACKS
 from dwbench.records import Record
 from dwbench.report.kinds import share
 from dwbench.report.plots.choices import plot_agreement, plot_kinds
 from dwbench.report.plots.costs import plot_cost
 from dwbench.report.plots.perplexity import chances_of, plot_perplexity, spreads
-from dwbench.report.plots.quality import plot_budget, plot_str, trades
+from dwbench.report.plots.quality import FRONT, growths, level_marks, plot_budget, plot_str, trades
 from dwbench.report.plots.settings import CORRELATION, layers, plot_grid, plot_layers
-from dwbench.report.plots.style import SETTINGS, Plot, content, look
+from dwbench.report.plots.style import SHAPES, Plot, content, marks
 from dwbench.report.table import Table, table
 
 SVG = "{http://www.w3.org/2000/svg}"
-LONG = "attention_influence(probes=16, probe_tokens=512)"
-
-
-def with_(record: Record, **parts: dict[str, Any]) -> Record:
-    """The record with some fields of its parts replaced."""
-    changed = {part: {**(record.data[part] or {}), **fields} for part, fields in parts.items()}
-    return dataclasses.replace(record, data={**record.data, **changed})
-
-
-def scored(selector: str, value: float, error: float | None = 0.0125, **options: Any) -> Record:
-    return made(selector, metrics={"rouge_l": (value, error)}, **options)
-
-
-def compared() -> list[Record]:
-    """200 s of tuning on everything; STR 0.2 and 0.75, random's is nearly nothing."""
-    return [
-        scored("random", 0.25, select=(0.001, 0.0)),
-        scored("ifd", 0.31, select=(40.0, 1e15)),
-        scored("data_whisperer", 0.28, select=(150.0, 4e15)),
-        scored("full", 0.4, train_seconds=200.0),
-        scored("zero_shot", 0.1, select=(0.0, 0.0)),
-    ]
-
-
-def chose(selector: str, places: Sequence[float | None], ids: Sequence[str] = (), **options: Any) -> Record:
-    return with_(made(selector, rows=2, **options), selection={"places": places, "ids": list(ids)})
-
-
-def ranked() -> list[Record]:
-    return [
-        chose("random", [1, 2, 3, 4], ["a", "b"]),
-        chose("low_ppl", [2, 1, 4, 3], ["b", "a"], scorer="smollm2-135m"),
-        chose("ifd", [4, 3, 2, 1], ["d", "c"], scorer="smollm2-135m"),
-    ]
-
-
-def planted(selector: str, **counts: int) -> Record:
-    """10 rows of 1,000."""
-    kinds = {"clean": 700, "copy": 100, "wrong_response": 200}
-    ids = [f"{selector} {kind} {number}" for kind, count in counts.items() for number in range(count)]
-    return with_(made(selector, rows=10), dataset={"kinds": kinds}, selection={"kinds": counts, "ids": ids})
-
-
-def whisperer(value: float | None = None, *, seed: int = 0, places: Sequence[float] = (), **fields: Any) -> Record:
-    settings = {"n_d": 10, "n_q": 5, "layer": None, "weight": "attn", **fields}
-    told = ", ".join(f"{name}={setting}" for name, setting in fields.items())
-    name = f"data_whisperer({told})" if told else "data_whisperer"
-    record = made(
-        "data_whisperer", label=name, seed=seed, metrics={} if value is None else {"rouge_l": (value, 0.0125)}
-    )
-    artefacts = {} if value is not None else {"evaluation": None, "training": None}
-    changed = with_(record, selector={"identity": settings}, selection={"places": list(places)}, artefacts=artefacts)
-    return changed if value is not None else dataclasses.replace(changed, data={**changed.data, "training": None})
-
-
-def planned() -> list[Record]:
-    """Layers, and pairs of n_d and n_q."""
-    return [
-        whisperer(0.25, layer=30),
-        whisperer(0.2, layer=5),
-        whisperer(0.3, layer=13),
-        whisperer(0.29),
-        whisperer(0.22, weight="uniform"),
-        whisperer(0.27, n_d=5),
-        whisperer(0.26, n_d=5, n_q=3),
-        scored("random", 0.21),
-    ]
-
-
-def perplexities(name: str, first: float, median: float, third: float, **options: Any) -> Record:
-    pool = {"rows": 1000, "undefined": 0, "mean": 9.0, "quartile_1": 4.0, "median": 8.0, "quartile_3": 12.0}
-    chosen = {"rows": 100, "undefined": 0, "mean": 9.0, "quartile_1": first, "median": median, "quartile_3": third}
-    nothing = {"rows": 100, "undefined": 100}
-    told = {
-        "given_prompt": {"chosen": chosen, "pool": pool},
-        "alone": {"chosen": nothing if name == "ifd" else chosen, "pool": pool},
-    }
-    by = {"version": 1, "name": "smollm2-135m", "identity": {}}
-    return with_(made(name, **options), selection={"perplexity": told, "perplexity_by": by})
 
 
 def drawn(
@@ -198,6 +112,72 @@ def test_an_estimated_ratio_says_so_and_flop_stands_in_for_unknown_seconds() -> 
     assert valued(root, "x", [marked(root, "point-")["point-0-0"][0][0]], log=True) == pytest.approx([0.2], rel=1e-3)
 
 
+def test_some_estimates_are_named() -> None:
+    elsewhere = [scored("lp", 0.2, rate=2e-4), scored("full", 0.4, train_seconds=200.0), scored("ifd", 0.3)]
+    records = [*elsewhere, scored("random", 0.1)]  # of tuning at another rate nothing was timed in full
+    found = plot_str(table(records), {record.run: record for record in records}, None)
+    assert found is not None
+    assert "STR (seconds, some estimated)" in texts(read(found))
+    (note,) = [note for note in found.notes if "estimated" in note]
+    assert note.startswith("STR estimated: lp: dialogsum")
+
+
+def test_what_has_no_score_is_told() -> None:
+    only = scored("lp", 0.2, rows=50)
+    only = dataclasses.replace(only, data={**only.data, "metrics": {}, "artefacts": {**only.data["artefacts"]}})
+    chosen = with_(only, artefacts={"evaluation": None})
+    records = [*compared(), scored("ifd", 0.2, rows=50), chosen]
+    by_run = {record.run: record for record in records}
+    for plot in (plot_str, plot_budget):
+        found = plot(table(records), by_run, None)
+        assert found is not None
+        assert [note for note in found.notes if note.startswith("not shown, no rouge_l: lp (chosen only): dialogsum")]
+
+
+def test_several_seeds_are_a_mean_with_its_error() -> None:
+    values = (0.2, 0.3, 0.4)
+    records = [scored("ifd", value, seed=seed) for seed, value in enumerate(values)]
+    records += [scored("full", 0.5)]
+    (trade,) = trades(table(records), {record.run: record for record in records}, None)
+    (point,) = trade.points
+    assert (point.score.value, point.score.stderr) == pytest.approx((0.3, 0.1 / math.sqrt(3)))
+    found = plot_str(table(records), {record.run: record for record in records}, None)
+    assert found is not None
+    assert found.notes == ("error bars of several seeds: standard error of the mean over seeds",)
+    assert valued(read(found), "y", [marked(read(found), "point-0-")["point-0-0"][0][1]]) == pytest.approx([0.3])
+
+
+def test_without_colours_all_that_is_compared_is_told_apart() -> None:
+    many = marks([str(number) for number in range(2 * len(SHAPES))])
+    assert len({(mark.shape, mark.filled) for mark in many.values()}) == len(many)
+    rates = [scored(name, 0.4, rate=rate) for name in ("full", "random") for rate in (1e-4, 2e-4, 3e-4)]
+    records = [*rates, scored("ifd", 0.3)]
+    (trade,) = trades(table(records), {record.run: record for record in records}, None)
+    levels = level_marks(trade.levels)
+    assert len(levels) == 6
+    assert len({(mark.line, mark.shape, mark.width) for mark in (*levels.values(), FRONT)}) == 7
+    root = drawn(plot_str, records)
+    assert set(levels) < {" ".join(text.split()) for text in texts(root)}
+
+
+def test_lines_join_what_differs_in_its_budget_alone() -> None:
+    slow, fast = {"rate": 1e-4}, {"rate": 2e-4}
+    # At 50 and at 200 rows the table calls both plainly ifd, at 100 rows it names the rates.
+    records = [
+        scored("ifd", 0.1, rows=50, **slow),
+        scored("ifd", 0.2, rows=100, **slow),
+        scored("ifd", 0.3, rows=100, **fast),
+        scored("ifd", 0.4, rows=200, **fast),
+    ]
+    (growth,) = growths(table(records), {record.run: record for record in records}, None)
+    assert {label: {k: score.value for k, score in line.items()} for label, line in growth.series.items()} == {
+        "ifd (training.learning_rate=0.0001)": {50: 0.1, 100: 0.2},
+        "ifd (training.learning_rate=0.0002)": {100: 0.3, 200: 0.4},
+    }
+    one_each = [records[0], records[3]]
+    assert growths(table(one_each), {record.run: record for record in one_each}, None) == []
+
+
 def test_budget_shows_every_score() -> None:
     scores = {50: 0.2, 100: 0.3, 200: 0.35}
     records = [scored("ifd", value, rows=rows) for rows, value in scores.items()]
@@ -249,6 +229,31 @@ def test_layers_in_order_with_what_they_are_compared_with() -> None:
     }
 
 
+def test_several_curves_have_marks_on_the_lines_they_are_compared_with() -> None:
+    fewer = [with_(one, budget={"rows": 50}) for one in planned()]
+    fewer = [dataclasses.replace(one, data={**one.data, "run": f"50{one.run[2:]}"}) for one in fewer]
+    records = [*planned(), *(with_(one, artefacts={"evaluation": f"evaluate/{one.run}"}) for one in fewer)]
+    found = plot_layers(table(records), {record.run: record for record in records}, None)
+    assert found is not None
+    assert [note for note in found.notes if "at the right, the mark of their curve" in note]
+    (axes,) = found.figure.axes
+    ends = [line.get_marker() for line in axes.lines if list(line.get_xdata()) == [1]]
+    assert sorted(ends) == sorted([*SHAPES[:2]] * 3)
+
+
+def test_of_several_results_of_one_setting_the_first_is_shown_and_the_others_are_told() -> None:
+    twice = whisperer(0.4, n_d=5)
+    twice = dataclasses.replace(twice, data={**twice.data, "run": f"ff{twice.run[2:]}"})
+    records = [*planned(), with_(twice, artefacts={"evaluation": "evaluate/ff"})]
+    by_run = {record.run: record for record in records}
+    for plot in (plot_grid, plot_layers):
+        found = plot(table(records), by_run, None)
+        assert found is not None
+        (note,) = [note for note in found.notes if note.startswith("not shown, further results of one setting: ")]
+        assert f"run {records[-1].run[:8]}" in note
+    assert "0.400" not in texts(drawn(plot_grid, records))
+
+
 def test_layers_of_runs_that_only_chose_are_compared_by_their_rankings() -> None:
     ranking = [1.0, 2.0, 3.0, 4.0]
     records = [
@@ -275,8 +280,20 @@ def test_agreement_shows_each_pair_once() -> None:
     assert {"2 low_ppl", "3 ifd", "1", "2"} <= set(told)
 
 
+def test_no_correlation_is_a_dash_that_is_explained_and_nothing_has_no_sign() -> None:
+    found, plain = plot_agreement([*ranked(), chose("lp", [2, 2, 2, 2])]), plot_agreement(ranked())
+    assert found is not None
+    assert found.notes[1:] == ("-: none; fewer than three rows that both rank, or all of one tied",)
+    assert "-" in texts(read(found))
+    assert plain is not None
+    assert len(plain.notes) == 1
+    # Squared differences of 456 between 14 ranks: -0.002.
+    mixed = [5, 7, 6, 14, 11, 3, 12, 8, 2, 10, 4, 1, 9, 13]
+    assert ".00" in texts(read(plot_agreement([chose("ifd", list(range(1, 15))), chose("lp", mixed)])))
+
+
 def test_kinds_show_shares_and_intervals() -> None:
-    found = plot_kinds([planted("random", clean=8, wrong_response=2), planted("high_ppl", wrong_response=10)])
+    found = plot_kinds([planted("random", FEW, clean=8, wrong_response=2), planted("high_ppl", FEW, wrong_response=10)])
     assert found is not None
     (box,) = found.figure.subfigs
     by_kind = {axes.get_title(): axes for axes in box.axes}
@@ -335,194 +352,3 @@ def test_rows_that_tie_at_the_cut_are_chosen_by_chance() -> None:
     # A record that holds a part of the pool only: the fourth of those that tie is not in it.
     assert chances([1.0, 3.0, 3.0, 3.0], ties=4) is None
     assert chances([1.0, None, 2.0, 3.0], ties=0) == [1, 0, 1, 0]
-
-
-def everything() -> list[Record]:
-    """Records for every kind of plot, with a label that is too long for one line and a data set of its own for each."""
-    long = scored("attention_influence", 0.3, label=LONG, select=(70.0, 1e15))
-    return [
-        *compared(),
-        long,
-        *(scored(name, 0.2 + place / 50, rows=50) for place, name in enumerate(("random", "ifd", "data_whisperer"))),
-        *(elsewhere(record, "layers") for record in planned()),
-        *(
-            elsewhere(record, "ranked")
-            for record in [*ranked(), chose("attention_influence", [3, 1, 4, 2], label=LONG)]
-        ),
-        *(
-            elsewhere(record, "planted")
-            for record in (planted("random", clean=8, copy=1, wrong_response=1), planted("high_ppl", wrong_response=10))
-        ),
-        *(elsewhere(perplexities(name, 2.0, 3.0, 5.0), "told") for name in ("random", "ifd")),
-    ]
-
-
-def elsewhere(record: Record, name: str) -> Record:
-    """The record of another data set."""
-    fingerprints = {split: f"{name}-{split}" for split in ("pool", "target", "test")}
-    moved = with_(record, dataset={"name": name, "fingerprints": fingerprints})
-    return dataclasses.replace(moved, data={**moved.data, "run": f"{record.run[:12]}{abs(hash_of(name)):08x}"})
-
-
-def hash_of(name: str) -> int:
-    return sum(ord(sign) * 31**place for place, sign in enumerate(name)) % 2**31
-
-
-@pytest.fixture
-def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with all records of `everything`, seen from where the commands run."""
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "results" / "quickstart"
-    folder.mkdir(parents=True)
-    for number, record in enumerate(everything()):
-        (folder / f"{number}.json").write_text(json.dumps(record.data), encoding="utf-8")
-    return tmp_path / "results"
-
-
-@pytest.mark.usefixtures("results")
-def test_all_kinds_in_files_of_their_own_and_the_same_bytes_in_another_process(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["plot", "quickstart"]) == 0
-    told = capsys.readouterr().out
-    files = {path.name: path.read_bytes() for path in tmp_path.glob("*.svg")}
-    assert set(files) == {f"quickstart-{kind}.svg" for kind in LACKS}
-    assert all(name in told for name in files)
-    assert "left out" not in told
-    again = (
-        "import sys; from dwbench.cli import main; code = main(['plot', 'quickstart']); "
-        "sys.exit(code or any(name in sys.modules for name in ('matplotlib.pyplot', 'torch')))"
-    )
-    environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    subprocess.run([sys.executable, "-c", again], check=True, env=environment, capture_output=True)
-    assert files == {path.name: path.read_bytes() for path in tmp_path.glob("*.svg")}
-    assert b"<dc:date>" not in b"".join(files.values())
-
-
-@pytest.mark.usefixtures("results")
-@pytest.mark.parametrize(("form", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
-def test_the_format_is_the_files(tmp_path: Path, form: str, start: bytes) -> None:
-    path = tmp_path / f"figure.{form}"
-    arguments = ["plot", "--kind", "str", "--out", str(path), "--metric", "rouge_l"]
-    assert main(arguments) == 0
-    first = path.read_bytes()
-    assert first.startswith(start)
-    assert main(arguments) == 0
-    assert path.read_bytes() == first
-
-
-@pytest.mark.usefixtures("results")
-def test_what_the_records_lack_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for path in (tmp_path / "results" / "quickstart").glob("*.json"):
-        if json.loads(path.read_text(encoding="utf-8"))["dataset"]["name"] != "ranked":
-            path.unlink()
-    assert main(["plot"]) == 0
-    told = capsys.readouterr().out
-    assert {path.name for path in tmp_path.glob("*.svg")} == {
-        "all-str.svg",
-        "all-cost.svg",
-        "all-agreement.svg",
-        "all-perplexity.svg",
-    }
-    for kind in ("budget", "layers", "grid", "kinds"):
-        assert f"left out: {kind}: {LACKS[kind]}" in told
-
-
-@pytest.mark.usefixtures("results")
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["quickstrat"], "did you mean 'quickstart'?"),
-        (["--kind", "pie"], "invalid choice: 'pie'"),
-        (["--out", "figure.svg"], "--out: one file takes one plot: name it with --kind str, budget"),
-        (["--kind", "str", "--out", "figure.jpg"], "--out figure.jpg: no format for figures: end it in .svg"),
-        (["--kind", "str", "--out", "absent/figure.svg"], "there is no folder absent"),
-        (["--kind", "str", "--metric", "rouge"], "--metric rouge: no record has it: did you mean 'rouge_l'?"),
-        (["--kind", "cost", "--metric", "rouge_l"], "a plot of kind cost shows none"),
-        (["--results", "absent"], "absent: no such folder of results"),
-    ],
-)
-def test_errors_are_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
-) -> None:
-    assert main(["plot", *arguments]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    assert told in captured.err
-    assert [path.name for path in tmp_path.iterdir()] == ["results"]
-
-
-def test_a_kind_without_records_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "one.json").write_text(json.dumps(made("ifd").data), encoding="utf-8")
-    assert main(["plot", "--kind", "kinds"]) == 2
-    assert f"results: nothing to plot: kinds: {LACKS['kinds']}" in capsys.readouterr().err
-
-
-def test_the_users_own_settings_neither_count_nor_change() -> None:
-    import matplotlib
-
-    records = compared()
-    by_run = {record.run: record for record in records}
-    before = dict(matplotlib.rcParams)
-    plain = plot_str(table(records), by_run, None)
-    with matplotlib.rc_context({"font.size": 30, "axes.grid": True, "svg.fonttype": "path"}):
-        changed = plot_str(table(records), by_run, None)
-        assert plain is not None
-        assert changed is not None
-        assert content(plain.figure, "svg") == content(changed.figure, "svg")
-    assert dict(matplotlib.rcParams) == before
-    assert SETTINGS["svg.fonttype"] == "none"
-
-
-@pytest.mark.parametrize("kind", LACKS)
-def test_no_text_lies_on_another_or_off_the_page(kind: str) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    records = everything()
-    by_run = {record.run: record for record in records}
-    found = {
-        "str": lambda: plot_str(table(records), by_run, None),
-        "budget": lambda: plot_budget(table(records), by_run, None),
-        "cost": lambda: plot_cost(table(records), by_run),
-        "layers": lambda: plot_layers(table(records), by_run, None),
-        "grid": lambda: plot_grid(table(records), by_run, None),
-        "agreement": lambda: plot_agreement(records),
-        "kinds": lambda: plot_kinds(records),
-        "perplexity": lambda: plot_perplexity(records),
-    }[kind]()
-    assert found is not None
-    figure = found.figure
-    with look():
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        boxes = {text: text.get_window_extent() for text in visible_texts(figure)}
-    page = figure.bbox
-    told = list(boxes.items())
-    assert len(told) > 5
-    for place, (text, box) in enumerate(told):
-        inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1
-        assert inside, f"{text.get_text()!r} leaves the page: {box}"
-        for other, another in told[place + 1 :]:
-            wide = min(box.x1, another.x1) - max(box.x0, another.x0)
-            high = min(box.y1, another.y1) - max(box.y0, another.y0)
-            assert wide <= 0.5 or high <= 0.5, f"{text.get_text()!r} on {other.get_text()!r}"
-
-
-def visible_texts(figure: Any) -> list[Any]:
-    """All texts that are drawn: of the ticks those within their axis."""
-    from matplotlib.text import Text
-
-    hidden = set()
-    for axes in figure.findobj(lambda artist: hasattr(artist, "get_xaxis")):
-        for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
-            near = 1e-9 * math.fabs(high - low)
-            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
-                if not min(low, high) - near <= tick.get_loc() <= max(low, high) + near:
-                    hidden |= {tick.label1, tick.label2}
-    texts_ = [text for text in figure.findobj(Text) if text not in hidden]
-    return [text for text in texts_ if text.get_visible() and text.get_text().strip() and text.get_alpha() != 0]

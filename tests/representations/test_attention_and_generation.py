@@ -29,7 +29,7 @@ WANTED = [
 
 def prompts() -> list[list[int]]:
     generator = np.random.default_rng(3)
-    return [generator.integers(100, 40_000, want.length).tolist() for want in WANTED]
+    return [generator.integers(100, 8_000, want.length).tolist() for want in WANTED]
 
 
 WINDOW = 16

@@ -331,8 +331,8 @@ def test_top_heads() -> None:
 
 
 @pytest.mark.parametrize("tokens", [500, 800])
-def test_probes(tokens: int, tiny_lm: LM, models: LoadedModels) -> None:
-    chat = models.chat(tiny_lm)
+def test_probes(tokens: int, smollm2: LM, models: LoadedModels) -> None:
+    chat = models.chat(smollm2)
     probes = retrieval_probes(chat, 6, tokens, 0)
     assert retrieval_probes(chat, 3, tokens, 0) == probes[:3]
     assert not set(retrieval_probes(chat, 6, tokens, 1)) & set(probes)
@@ -361,7 +361,7 @@ def test_probes_that_do_not_fit(tiny_lm: LM, models: LoadedModels) -> None:
 
 
 def test_detection_is_charged(tiny_lm: LM, models: LoadedModels) -> None:
-    probes = retrieval_probes(models.chat(tiny_lm), 3, 500, 0)
+    probes = retrieval_probes(models.chat(tiny_lm), 3, 600, 0)
     found, cost = with_scorer(models, tiny_lm, lambda scorer: scorer.retrieval_scores(probes))
     assert found.shape == (2, 4)
     assert cost.forward_tokens == sum(len(probe.ids) for probe in probes)
@@ -369,17 +369,15 @@ def test_detection_is_charged(tiny_lm: LM, models: LoadedModels) -> None:
     assert cost.flop > 0
 
 
-@pytest.mark.slow
 def test_detected_heads_copy(smollm2: LM, models: LoadedModels) -> None:
-    """Other probes suffer more from masking them than from masking as many others."""
+    """Another probe suffers more from masking them than from masking as many others."""
     chat = models.chat(smollm2)
-    others = [Pair(probe.context, probe.answer) for probe in retrieval_probes(chat, 2, 500, 1)]
-    probes = retrieval_probes(chat, 4, 500, 0)
+    others = [Pair(probe.context, probe.answer) for probe in retrieval_probes(chat, 1, 500, 1)]
+    probes = retrieval_probes(chat, 2, 500, 0)
     scores, _ = with_scorer(models, smollm2, lambda scorer: scorer.retrieval_scores(probes))
     found = top_heads(scores, 0.05)
     rest = [(int(layer), int(head)) for layer, head in np.argwhere(scores == 0)]
-    order = np.random.default_rng(0).permutation(len(rest))
-    drawn = [[rest[place] for place in order[start : start + len(found)]] for start in (0, len(found))]
+    drawn = [rest[place] for place in np.random.default_rng(0).permutation(len(rest))[: len(found)]]
 
     def loss(heads: Sequence[Head]) -> float:
         losses, _ = with_scorer(models, smollm2, lambda scorer: scorer.masked_token_nll(others, heads, "visible"))
@@ -387,4 +385,4 @@ def test_detected_heads_copy(smollm2: LM, models: LoadedModels) -> None:
 
     harm = loss(found)
     assert harm > loss(()) + 2
-    assert harm > max(map(loss, drawn)) + 1
+    assert harm > loss(drawn) + 1

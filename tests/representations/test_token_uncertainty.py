@@ -18,7 +18,7 @@ from dwbench.selectors.models import LoadedModels
 
 def prompts() -> list[tuple[int, ...]]:
     generator = np.random.default_rng(5)
-    return [tuple(generator.integers(100, 40_000, n).tolist()) for n in (23, 61, 40, 5)]
+    return [tuple(generator.integers(100, 8_000, n).tolist()) for n in (23, 61, 40, 5)]
 
 
 def all_of(steps: Steps) -> np.ndarray:

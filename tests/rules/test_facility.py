@@ -1,6 +1,7 @@
 """Facility location against published code, a plain greedy algorithm, and by hand."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,37 @@ def test_single_precision_picks_the_same() -> None:
     expected = greedy(cosine(vectors), 700, 70)
     assert found.picks.tolist() == expected.picks.tolist()
     np.testing.assert_allclose(found.gains, expected.gains, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", [cosine, rbf])
+def test_half_of_the_similarities_make_the_other(kernel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = unit(150, 6)
+    expected = greedy(kernel(vectors), 150, 30)
+    monkeypatch.setattr(facility, "TILE", 64)  # two whole tiles and a part
+    found = facility_location(kernel(vectors), 150, 30)
+    assert found.picks.tolist() == expected.picks.tolist()
+    np.testing.assert_allclose(found.gains, expected.gains, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("n", "held"), [(2000, True), (2001, False)])
+def test_no_more_similarities_are_held_than_allowed(n: int, held: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a tenth of the rows: 20,000 is the last N whose matrix is made."""
+    assert facility.HELD == 20_000**2 * 4
+    monkeypatch.setattr(facility, "HELD", facility.HELD // 100)
+    vectors = unit(n, 4)
+    tracemalloc.start()
+    facility_location(cosine(vectors, np.float32), n, 3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (peak > n * n * 4) == held
+
+
+@pytest.mark.parametrize("kernel", [cosine, rbf, lambda vectors: gaussian(vectors, 1.0)])
+def test_no_similarities_of_what_is_no_number(kernel: Any) -> None:
+    vectors = unit(5, 3)
+    vectors[3, 1] = np.nan
+    with pytest.raises(ValueError, match="row 3 is not finite"):
+        kernel(vectors)
 
 
 def test_worth_by_hand() -> None:

@@ -121,7 +121,7 @@ def test_wrong_numbers_of_rows_and_what_is_no_number() -> None:
         with pytest.raises(ValueError, match="of 3 rows"):
             k_center(points, np.array(start, dtype=np.int64), k)
     points[1, 0] = np.nan
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="row 1 is not finite"):
         k_center(points, np.array([0]), 1)
 
 

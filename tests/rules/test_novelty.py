@@ -226,3 +226,11 @@ def test_density_by_hand() -> None:
 def test_cosine_distances_of_any_length() -> None:
     vectors = np.array([[2.0, 0], [0, 5], [-1, 0], [0, 0]])
     np.testing.assert_allclose(cosine_distances(vectors)(np.array([0])), [[0, 1, 2, 1]], atol=1e-7)
+
+
+@pytest.mark.parametrize("rule", [densities, cosine_distances])
+def test_what_is_no_number(rule: Any) -> None:
+    vectors = np.eye(3)
+    vectors[1, 0] = np.nan
+    with pytest.raises(ValueError, match="row 1 is not finite"):
+        rule(vectors)

@@ -100,3 +100,10 @@ def test_nonsense_is_refused() -> None:
         filtered(np.eye(3), np.arange(3), 4, 0.9)
     with pytest.raises(ValueError, match="tau"):
         filtered(np.eye(3), np.arange(3), 1, 1.5)
+
+
+def test_what_is_no_number() -> None:
+    vectors = np.eye(3)
+    vectors[2, 0] = np.inf
+    with pytest.raises(ValueError, match="row 2 is not finite"):
+        filtered(vectors, np.arange(3), 2, 0.5)

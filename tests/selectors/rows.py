@@ -28,7 +28,7 @@ _POOL = (
     ("The library is closed on Monday because of a flood.", "Library shut on Monday over flood"),
     ("Das Café am Fluß öffnet – endlich! 🎉", "Café öffnet 🎉"),
     ("图书馆星期一关门。", "图书馆关门"),
-    ("Is the bus late?", "Yes"),
+    ("Is the bus late?", "No"),
     ("The {museum} shows <b>art</b>.\n\nIt is free.", "Free art:\nin {museum}"),
     ("The ferry waits for the storm to pass.", "Storm holds the ferry"),
     ("word " * 700, "Words"),

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from rows import TOO_LONG, TRAINING, examples, material
-from tiny_encoder import tiny_encoder_in
 
 from dwbench.contract import Scored, Trial, check_order, check_selector
 from dwbench.data.base import Splits
@@ -28,11 +27,6 @@ from dwbench.selectors.models import LoadedModels
 from dwbench.store import Bench, Store
 
 SMALL: dict[str, Any] = {"warmup_share": 0.5, "epochs": 1, "dim": 64}
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    return tiny_encoder_in(tmp_path_factory.mktemp("encoder"))
 
 
 @pytest.fixture(scope="module")
@@ -226,13 +220,13 @@ def test_settings(settings: dict[str, Any], message: str) -> None:
         ClusterUCB(**settings)
 
 
-def test_keeps_the_contract(tiny_lm: LM, encoder: Encoder, models: LoadedModels) -> None:
+def test_keeps_the_contract(tiny_lm: LM, encoder: Encoder, models: LoadedModels, bench: Bench) -> None:
     """Any number of rows can be chosen only where all are drawn; the order of rows also with half of them."""
     given = material(tiny_lm, encoder=encoder)
     given = dataclasses.replace(given, train=dataclasses.replace(TRAINING, batch_size=8))
     check_selector(ClusterUCB(gradient_budget=1, **SMALL), given, models)
-    half = Trial(ClusterUCB(gradient_budget=0.5, **SMALL), given, models)
-    check_order(half.score(), half)
+    half = Trial(ClusterUCB(gradient_budget=0.5, **SMALL), given, models, tunings=bench.store)
+    check_order(half.score_in(bench, half.selector.needs), half)
 
 
 def test_the_warm_up_is_that_of_less(towns: Material, models: LoadedModels, shared_bench: Bench) -> None:

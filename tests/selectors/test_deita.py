@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from rows import TASK, TOO_LONG, examples, material
-from tiny_encoder import tiny_encoder_in
 
 from dwbench.contract import Scored, Trial, check_selector
 from dwbench.data.base import Example, Splits, Turn
@@ -39,11 +38,6 @@ from dwbench.store import Bench, Store
 )
 def test_exchanges(turns: list[Turn], expected: list[tuple[str, str]]) -> None:
     assert exchanges(turns, "a") == expected
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    return tiny_encoder_in(tmp_path_factory.mktemp("encoder"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -115,5 +115,5 @@ def test_a_tuning_that_does_nothing_is_refused_beforehand(tiny_lm: LM, models: L
 
 
 def test_keeps_the_contract(tiny_lm: LM, models: LoadedModels) -> None:
-    # One setting, the quickest: the contract has the model tuned two dozen times.
+    # One setting, the quickest: the contract has the model tuned several times.
     check_selector(DiverseEvol(rounds=1, epochs=1), given_rows(tiny_lm), models)

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from rows import TASK, TOO_LONG, TRAINING, examples, material, splits
-from tiny_encoder import tiny_encoder_in
 from transformers import Phi3Config
 
 from dwbench.contract import Trial
@@ -82,11 +81,6 @@ EMBEDDED = frozenset({"embeddings", "pool_clusters"})
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    return tiny_encoder_in(tmp_path_factory.mktemp("encoder"))
-
-
-@pytest.fixture(scope="module")
 def given(tiny_lm: LM, encoder: Encoder) -> Material:
     """20 rows, all with a response, and 3 of the target."""
     rows = tuple((f"Notice {n} of the town.", f"{n * 7919 % 1000} news " * (1 + n % 4)) for n in range(N))
@@ -141,6 +135,19 @@ def test_passes_of_staff(given: Material, models: LoadedModels, bench: Bench) ->
     assert passes(used) == Passes(2 * N, N + verified, N + verified)
 
 
+def test_cluster_ucb_is_charged_for_embedding_and_clustering(
+    given: Material, models: LoadedModels, bench: Bench
+) -> None:
+    _, used = used_by(PASSES["cluster_ucb"][0], given, models, bench, "clustered")
+    stages = {
+        json.loads((artefact.folder / "manifest.json").read_text())["identity"].get("representation"): artefact.cost
+        for ref, artefact in used.items()
+        if ref.startswith("represent/")
+    }
+    assert stages["embeddings"].forward_calls == N
+    assert stages["pool_clusters"].seconds > 0
+
+
 def test_the_estimate_charges_a_dense_projection(
     given: Material, models: LoadedModels, bench: Bench, tmp_path: Path
 ) -> None:
@@ -162,13 +169,18 @@ WITH_REASONS: dict[str, Selector] = {
     "gist": GIST(warmup_share=0.5, epochs=1),
     "cluster_ucb": ClusterUCB(warmup_share=0.5, epochs=1, dim=64, gradient_budget=1),
     "dynamic": Dynamic(warmup_share=0.5, epochs=1, dim=64, rounds=1),
+    "gist_full": GIST(warmup_share=0.5, epochs=1, norm="full"),
     "grand": GraNd(),
+    "ccs": CCS(score="grand", variant="reference"),
+    "staff": STAFF(epochs=1),
 }
 
 
+@pytest.mark.parametrize("spoil", [np.nan, np.inf])
 @pytest.mark.parametrize("name", WITH_REASONS)
 def test_a_gradient_that_is_not_a_number_is_no_missing_response(
     name: str,
+    spoil: float,
     tiny_lm: LM,
     encoder: Encoder,
     models: LoadedModels,
@@ -181,7 +193,7 @@ def test_a_gradient_that_is_not_a_number_is_no_missing_response(
 
     def spoilt(self: Gradients, pairs: Any, *others: Any) -> np.ndarray:
         found = real(self, pairs, *others)
-        found[[pair == bad for pair in pairs]] = np.nan
+        found[[pair == bad for pair in pairs]] = spoil
         return found
 
     monkeypatch.setattr(Gradients, "_summed", spoilt)
@@ -190,6 +202,32 @@ def test_a_gradient_that_is_not_a_number_is_no_missing_response(
     reasons = dict(zip(found.ids, found.scores.reasons, strict=True))
     assert reasons == dict.fromkeys(found.ids, "") | {TOO_LONG: NO_RESPONSE, "7": "not a number"}
     assert set(found.choose(12, 0)[-2:]) == {TOO_LONG, "7"}
+
+
+@pytest.mark.parametrize("name", ["less", "gist", "g2is"])
+@pytest.mark.parametrize(("spoil", "told"), [(np.inf, "3 of its rows are not finite"), (0.0, "all of its")])
+def test_target_gradients_that_give_no_direction(
+    name: str,
+    spoil: float,
+    told: str,
+    given: Material,
+    models: LoadedModels,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, collected = Gradients._summed, Gradients._collected
+
+    def summed(self: Gradients, pairs: Any, *others: Any) -> np.ndarray:
+        found = real(self, pairs, *others)
+        return np.full_like(found, spoil) if len(pairs) == len(given.splits.target) else found
+
+    def of_adapters(self: Gradients, *others: Any) -> dict[str, np.ndarray]:
+        return {weight: np.full_like(part, spoil) for weight, part in collected(self, *others).items()}
+
+    monkeypatch.setattr(Gradients, "_summed", summed)
+    monkeypatch.setattr(Gradients, "_collected", of_adapters)
+    with pytest.raises(UserError, match=told):
+        used_by(WITH_REASONS[name], given, models, Bench(Store(tmp_path)), name)
 
 
 TUNING: dict[str, Selector] = {
@@ -231,23 +269,39 @@ def test_rows_that_can_not_be_tuned_on_make_no_steps(
 
 @dataclasses.dataclass(frozen=True)
 class WithoutValues:
-    """Models of an architecture with one weight for queries, keys and values."""
+    """Models of which one, by name, is of an architecture with one weight for queries, keys and values."""
 
     loaded: LoadedModels
+    name: str
 
     def chat(self, lm: LM) -> Chat:
         return self.loaded.chat(lm)
 
     def config(self, lm: LM) -> Any:
+        if lm.name != self.name:
+            return self.loaded.config(lm)
         sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
         return Phi3Config(**sizes, num_key_value_heads=2, vocab_size=90, pad_token_id=0)
 
 
-@pytest.mark.parametrize("selector", [STAFF(), GraNd(part="last_v"), GraNd(part="last_v_lora_b", scorer="tuned")])
-def test_a_scorer_without_a_value_projection_is_refused_beforehand(
-    selector: STAFF | GraNd, given: Material, models: LoadedModels, tmp_path: Path
+@pytest.mark.parametrize(
+    ("selector", "name"),
+    [
+        (STAFF(), "small"),
+        (STAFF(), "large"),
+        (GraNd(part="last_v"), "small"),
+        (GraNd(part="last_v_lora_b", scorer="tuned"), "small"),
+    ],
+)
+def test_a_model_without_a_value_projection_is_refused_beforehand(
+    selector: STAFF | GraNd, name: str, given: Material, models: LoadedModels, tmp_path: Path
 ) -> None:
-    context = Context(selector.needs, Bench(Store(tmp_path)), given, WithoutValues(models))  # type: ignore[arg-type]
+    two = dataclasses.replace(
+        given,
+        scorer=dataclasses.replace(given.scorer, name="small"),
+        model=dataclasses.replace(given.model, name="large"),
+    )
+    context = Context(selector.needs, Bench(Store(tmp_path)), two, WithoutValues(models, name))  # type: ignore[arg-type]
     with pytest.raises(UserError, match="phi3 model without layers for 'last_v' gradients: take another model"):
         selector.check(context)
     GraNd().check(context)

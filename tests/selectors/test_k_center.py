@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rows import material
-from tiny_encoder import tiny_encoder_in
 
 from dwbench.contract import Trial, check_selector
 from dwbench.models.encoder import Encoder
@@ -15,11 +14,6 @@ from dwbench.selectors.k_center import KCenter
 from dwbench.selectors.models import LoadedModels
 from dwbench.selectors.picks import BARRED, CHOSEN, LEFT, picked, pool_vectors
 from dwbench.store import Bench, Store
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    return tiny_encoder_in(tmp_path_factory.mktemp("encoder"))
 
 
 def test_picks_as_scores() -> None:

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 from rows import examples, material
-from tiny_encoder import tiny_encoder_in
 
 from dwbench.contract import Trial, check_selector
 from dwbench.data.base import Splits
@@ -15,12 +14,6 @@ from dwbench.models.spec import LM
 from dwbench.selectors.kmeans import KMeans
 from dwbench.selectors.material import Material
 from dwbench.selectors.models import LoadedModels
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    return tiny_encoder_in(tmp_path_factory.mktemp("encoder"))
-
 
 COUNTS = (16, 12, 8, 4)
 

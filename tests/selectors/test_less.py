@@ -228,5 +228,5 @@ def test_a_target_set_without_a_response_is_refused_beforehand(
 
 
 def test_keeps_the_contract(given: Material, models: LoadedModels) -> None:
-    # By turns: an order of rows has to be the same, not only close. One setting: each is tuned seven times.
+    # By turns: an order of rows has to be the same, not only close. One setting: each is tuned twice.
     check_selector(less(epochs=1, rule="round_robin"), given, models)

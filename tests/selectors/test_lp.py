@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from rows import TOO_LONG, TRAINING, examples, material
 from scoring import golden
-from tiny_encoder import tiny_encoder_in
 
 from dwbench.contract import Scored, Trial, check_selector
 from dwbench.data.base import Example, Splits, Task
@@ -133,11 +132,6 @@ def test_perplexities_before_training(shared: Path, smollm2: LM, models: LoadedM
 def test_settings_that_mean_nothing(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LP(**settings)
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    return tiny_encoder_in(tmp_path_factory.mktemp("encoder"))
 
 
 @pytest.fixture(scope="module")
@@ -304,6 +298,6 @@ def test_the_schedule_is_that_of_all_epochs(
 
 
 def test_keeps_the_contract(tiny_lm: LM, encoder: Encoder, models: LoadedModels) -> None:
-    # One setting, the quickest: the contract has the model tuned two dozen times.
+    # One setting, the quickest: the contract has the model tuned several times.
     given = dataclasses.replace(material(tiny_lm, encoder=encoder), train=dataclasses.replace(TRAINING, batch_size=8))
     check_selector(LP(estimate="lp_app", epochs=1), given, models)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from rows import TOO_LONG, examples, material
-from tiny_encoder import tiny_encoder_in
 
 from dwbench.component import identity
 from dwbench.config import selector_named
@@ -35,11 +34,6 @@ TAGS: Mapping[str, Sequence[str]] = {
     "11": ["film", "Weather"],
     "gone": ["nothing"],
 }
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    return tiny_encoder_in(tmp_path_factory.mktemp("encoder"))
 
 
 @pytest.fixture(scope="module")

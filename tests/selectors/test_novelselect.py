@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 from rows import TOO_LONG, examples, material
-from tiny_encoder import tiny_encoder_in
 
 from dwbench import seeds
 from dwbench.config import selector_named
@@ -22,11 +21,6 @@ from dwbench.selectors.novelselect import NovelSelect
 from dwbench.store import Bench, Store
 
 FORMS: tuple[Form, ...] = ("paper", "reference")
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    return tiny_encoder_in(tmp_path_factory.mktemp("encoder"))
 
 
 @pytest.fixture(scope="module")

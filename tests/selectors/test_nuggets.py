@@ -290,9 +290,11 @@ def test_scores_of_a_pool_by_brute_force(tiny_lm: LM, models: LoadedModels) -> N
 
 def test_one_task_gives_the_sign_of_the_loss_difference(tiny_lm: LM, models: LoadedModels) -> None:
     """With m = 1 a win is L(y | x, z) < L(y | x), MIWV's difference with the other sign."""
-    found = score(Nuggets(m=1, task_source="target"), tiny_lm, models)
-    task = min(splits().target, key=lambda row: row.uid)
-    rows = {row.id: row for row in splits().pool}
+    first, _, last = splits().target
+    data = dataclasses.replace(splits(), target=(first, last))
+    found = score(Nuggets(m=1, task_source="target"), tiny_lm, models, data)
+    task = min(data.target, key=lambda row: row.uid)
+    rows = {row.id: row for row in data.pool}
     ids = [id for id in found.ids if id != TOO_LONG]
     difference = by_brute_force(models.chat(tiny_lm), tiny_lm, models, [rows[id] for id in ids], [task])[:, 0]
     values = dict(zip(found.ids, found.scores.values, strict=True))
@@ -355,7 +357,7 @@ def test_same_answer_tokens_in_both_arms(tiny_lm: LM, models: LoadedModels) -> N
         pool=examples(
             (("Is it late?", "Yes, very late"), ("late " * 30, "It is a word"), ("late " * 40, "It is a word"))
         ),
-        target=examples((("The bus goes to the harbour.", "The bus goes down to the harbour every day of the week"),)),
+        target=examples((("It rains.", "Rain falls on the town all day and all night"),)),
         test=examples((("It snows.", "Snow"),)),
     )
     task = data.target[0]

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 from rows import TOO_LONG, material
-from tiny_encoder import tiny_encoder_in
 
 from dwbench.contract import Scored, Trial, check_selector
 from dwbench.models.encoder import Encoder
@@ -15,11 +14,6 @@ from dwbench.selectors.longest_response import LongestResponse
 from dwbench.selectors.models import LoadedModels
 from dwbench.selectors.qdit import QDIT
 from dwbench.store import Bench, Store
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    return tiny_encoder_in(tmp_path_factory.mktemp("encoder"))
 
 
 @pytest.fixture(scope="module")

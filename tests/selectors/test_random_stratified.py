@@ -9,7 +9,6 @@ import numpy as np
 import pydantic
 import pytest
 from rows import examples, material
-from tiny_encoder import tiny_encoder_in
 
 from dwbench.contract import Trial, check_selector, trial_with
 from dwbench.data.base import Splits
@@ -46,11 +45,6 @@ def pool() -> Splits:
 
 def topic(id: str) -> str:
     return pool().pool[int(id)].input.split()[0]
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    return tiny_encoder_in(tmp_path_factory.mktemp("encoder"))
 
 
 @pytest.fixture

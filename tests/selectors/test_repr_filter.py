@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rows import TOO_LONG, material
-from tiny_encoder import tiny_encoder_in
 
 from dwbench.contract import Scored, Trial, check_selector
 from dwbench.models.encoder import Encoder
@@ -19,11 +18,6 @@ from dwbench.selectors.picks import pool_vectors
 from dwbench.selectors.quality import Quality, min_max, pool_quality, quality_needs
 from dwbench.selectors.repr_filter import ReprFilter
 from dwbench.store import Bench, Store
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    return tiny_encoder_in(tmp_path_factory.mktemp("encoder"))
 
 
 @pytest.fixture(scope="module")

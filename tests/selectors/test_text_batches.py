@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 from rows import material
-from tiny_encoder import tiny_encoder_in
 
 from dwbench.contract import Trial
 from dwbench.errors import UserError
@@ -40,11 +39,6 @@ SELECTORS: dict[str, Selector] = {
     "novelselect": NovelSelect(neighbours=3),
     "tsds": TSDS(),
 }
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    return tiny_encoder_in(tmp_path_factory.mktemp("encoder"))
 
 
 @pytest.mark.parametrize("name", SELECTORS)

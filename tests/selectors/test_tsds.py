@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from rows import examples, material
-from tiny_encoder import tiny_encoder_in
 
 from dwbench.contract import Scored, Trial, check_selector
 from dwbench.data.base import Splits
@@ -24,11 +23,6 @@ from dwbench.selectors.tsds import TSDS
 from dwbench.store import Bench, Store
 
 N, M = 60, 3
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    return tiny_encoder_in(tmp_path_factory.mktemp("encoder"))
 
 
 class Known:

@@ -70,7 +70,9 @@ def test_a_record_becomes_a_run(tmp_path: Path) -> None:
     assert logged(run, "train/loss") == [(1, 3.5), (2, 2.25), (3, 1.75)]
     assert logged(run, "metrics/rouge_l") == [(3, 0.25)]
     assert logged(run, "str/seconds") == [(3, 0.1)]
-    assert logged(run, "cost/training/seconds") == [(3, 30.0)]
+    assert logged(run, "str/training_seconds") == [(3, 30.0)]
+    # A panel for each number: what is looked at first comes first.
+    assert min({name for row in run["logs"] for name in row if "/" in name}).startswith("metrics/")
     assert logged(runs[untuned.run], "metrics/nll") == [(0, 1.5)]
     assert logged(runs[untuned.run], "train/loss") == []
 

@@ -12,15 +12,16 @@ from dwbench.report.diversity import HEADINGS, LEGEND, diversities
 from dwbench.report.kinds import audits
 from dwbench.report.page.rows import rounded
 from dwbench.report.page.settings import Setting
+from dwbench.report.perplexity import FRONTS, Perplexities, perplexities
 from dwbench.report.str_ratio import CHOOSES_NOTHING
 
 YARDSTICK = "low_ppl"
 """The selector whose ranking is that of the perplexities, lowest first."""
 
-Numbers = Mapping[str, float | int]
+Rows = Sequence[Mapping[str, Any]]
 
 
-def chosen(setting: Setting, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def chosen(setting: Setting, rows: Rows) -> dict[str, Any]:
     """All that the section on choices shows of one setting; `rows` as in the plots."""
     by_run = {record.run: record for record in setting.records}
     groups = [[by_run[run] for run in row["runs"]] for row in rows]
@@ -28,17 +29,19 @@ def chosen(setting: Setting, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any
     return {
         "lengths": [[position, *_lengths(groups[position])] for position in choosing],
         "pool": _pool(setting.records),
-        "perplexity": [
-            [position, front, *quartiles]
-            for position in choosing
-            for front, quartiles in _perplexity(groups[position][0]).items()
-        ],
+        "perplexity": [_perplexity(one, front, rows) for one in perplexities(setting.records) for front in FRONTS],
         "ranks": _ranks(setting.records, groups, choosing),
         "diversity": [
             {
                 "title": one.title,
                 "rows": [
-                    [row.label, row.rows, row.seeds, [rounded(row.numbers.get(key)) for key in HEADINGS]]
+                    [
+                        row.label,
+                        row.rows,
+                        row.seeds,
+                        _run(rows, row.label, row.rows),
+                        [rounded(row.numbers.get(key)) for key in HEADINGS],
+                    ]
                     for row in one.rows
                 ],
             }
@@ -47,6 +50,8 @@ def chosen(setting: Setting, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any
         "kinds": [
             {
                 "title": audit.title,
+                "rows": size,
+                "runs": {name: _run(rows, name, size) for name in audit.selectors},
                 "pool": {kind: rounded(share) for kind, share in audit.pool.items()},
                 "selectors": {
                     name: {
@@ -55,9 +60,23 @@ def chosen(setting: Setting, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any
                     for name, told in audit.selectors.items()
                 },
             }
-            for audit in audits(setting.records)
+            for size, records in _by_rows(setting.records)
+            for audit in audits(records)
         ],
     }
+
+
+def _by_rows(records: Sequence[Record]) -> list[tuple[int, list[Record]]]:
+    """Selections by how many rows they have, the smallest first."""
+    choosing = [record for record in records if record.selector not in CHOOSES_NOTHING]
+    sizes = sorted({record.rows for record in choosing})
+    return [(size, [record for record in choosing if record.rows == size]) for size in sizes]
+
+
+def _run(rows: Rows, label: str, size: int) -> str | None:
+    """A run of what is called so; None where a table of choices tells selectors apart in another way than ours."""
+    names = (label, f"{label} (chosen only)")
+    return next((str(row["runs"][0]) for row in rows if row["label"] in names and row["budget"] == size), None)
 
 
 def diversity_words() -> dict[str, Any]:
@@ -87,29 +106,41 @@ def _pool(records: Sequence[Record]) -> list[float | None]:
     return [rounded(tokens), None]
 
 
-def _perplexity(record: Record) -> dict[str, list[Any]]:
-    """By what stands in front of the response: quartiles of the chosen rows' perplexities, then the pool's."""
-    told: Mapping[str, Mapping[str, Numbers]] = record.data["selection"].get("perplexity") or {}
-    return {front: [_quartiles(spread["chosen"]), _quartiles(spread["pool"])] for front, spread in told.items()}
+def _perplexity(told: Perplexities, front: str, rows: Rows) -> dict[str, Any]:
+    """Quartiles of the pool, and of each method's choice with its label, rows and a run."""
+    pool, *methods = told.rows
+    return {
+        "title": told.title,
+        "front": FRONTS[front],
+        "pool": _quartiles(pool.numbers[front]),
+        "rows": [
+            [one.label, one.rows, _run(rows, one.label, one.rows), _quartiles(one.numbers[front])] for one in methods
+        ],
+    }
 
 
-def _quartiles(spread: Numbers) -> list[float | None]:
+def _quartiles(spread: Mapping[str, float]) -> list[float | None]:
     return [rounded(spread.get(name)) for name in ("quartile_1", "median", "quartile_3")]
 
 
 def _ranks(
     records: Sequence[Record], groups: Sequence[Sequence[Record]], choosing: Sequence[int]
 ) -> dict[str, Any] | None:
-    """The mean perplexity rank of each row's choices, 0 the pool's lowest and 1 its highest; None without a run of the
-    selector that ranks by perplexity."""
+    """The mean perplexity rank of each row's choices over its runs, 0 the pool's lowest and 1 its highest; None
+    without a run of the selector that ranks by perplexity."""
     yardstick = next((record for record in records if record.label == YARDSTICK and _places(record) is not None), None)
     if yardstick is None:
         return None
     places = _places(yardstick)
     assert places is not None
     ranks = (places - 0.5) / yardstick.data["budget"]["pool"]
-    found = [[position, _mean_rank(groups[position][0], ranks)] for position in choosing]
+    found = [[position, _over_runs(groups[position], ranks)] for position in choosing]
     return {"run": yardstick.run, "scorer": yardstick.data["scorer"]["name"], "rows": found}
+
+
+def _over_runs(records: Sequence[Record], ranks: np.ndarray) -> float | None:
+    known = [rank for record in records if (rank := _mean_rank(record, ranks)) is not None]
+    return rounded(sum(known) / len(known)) if known else None
 
 
 def _mean_rank(record: Record, ranks: np.ndarray) -> float | None:
@@ -119,7 +150,7 @@ def _mean_rank(record: Record, ranks: np.ndarray) -> float | None:
     with np.errstate(invalid="ignore"):
         mine = ranks[places <= record.rows]
     known = mine[~np.isnan(mine)]
-    return rounded(float(known.mean())) if known.size else None
+    return float(known.mean()) if known.size else None
 
 
 def _places(record: Record) -> np.ndarray | None:
@@ -129,17 +160,19 @@ def _places(record: Record) -> np.ndarray | None:
 
 
 def agreement(setting: Setting) -> list[dict[str, Any]]:
-    """For each budget and seed, in hundredths and below the diagonal (both are symmetric): rank correlation of the
-    scores, None where unknown, and overlap of the choices."""
+    """For each number of rows and seed, in hundredths and below the diagonal (both are symmetric): rank correlation of
+    the scores, None where unknown, and overlap of the choices."""
     return [
         {
             "title": one.title,
+            "rows": size,
             "labels": list(one.labels),
             "spearman": _lower(one.spearman),
             "overlap": _lower(one.overlap),
             "expected": rounded(one.expected),
         }
-        for one in agreements(setting.records)
+        for size, records in _by_rows(setting.records)
+        for one in agreements(records)
     ]
 
 

@@ -1,6 +1,7 @@
 """All that the page knows, as plain data: the settings with their rows and sentences, and every run's details."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dwbench.records import Record
@@ -24,16 +25,33 @@ from dwbench.report.plots.quality import headline
 from dwbench.report.published import Published
 
 
-def payload(records: Sequence[Record], numbers: Sequence[Published], *, allow_mixed: bool = False) -> dict[str, Any]:
-    """The page's data. `numbers` are what papers give; a run that is in several experiments counts once."""
-    once = list({record.run: record for record in records}.values())
+def payload(
+    records: Sequence[Record],
+    numbers: Sequence[Published],
+    *,
+    failed: Sequence[Mapping[str, str]] = (),
+    allow_mixed: bool = False,
+) -> dict[str, Any]:
+    """The page's data; a run that is in several experiments counts once.
+
+    `numbers` are what papers give, `failed` is what is known of runs that have no record.
+    """
+    once = [_known(record) for record in {record.run: record for record in records}.values()]
+    experiments: dict[str, list[str]] = {}
+    for record in records:
+        named = experiments.setdefault(record.run, [])
+        if record.experiment and record.experiment not in named:
+            named.append(record.experiment)
     shared = Shared()
-    told = runs(once, shared)
     found = settings(once, allow_mixed=allow_mixed)
+    told = runs(found, experiments, shared)
+    with_texts = {record.run for record in once if record.data["selection"].get("samples")}
     return {
         "settings": [_setting(one, numbers) for one in found],
         "runs": told,
         "shared": shared.values,
+        "failed": [dict(one) for one in failed],
+        "samples_left_out": sum(one["samples"] is None for run, one in told.items() if run in with_texts),
         "words": {
             "estimated": ESTIMATED,
             "leaderboard": list(NOTES),
@@ -43,6 +61,18 @@ def payload(records: Sequence[Record], numbers: Sequence[Published], *, allow_mi
     }
 
 
+def _known(record: Record) -> Record:
+    """The record; a value or standard error that is not finite counts as not known, as null does."""
+    numbers = [metric[name] for metric in record.metrics.values() for name in ("value", "stderr")]
+    if all(number is None or math.isfinite(number) for number in numbers):
+        return record
+    metrics = {
+        name: {field: None if isinstance(one, float) and not math.isfinite(one) else one for field, one in told.items()}
+        for name, told in record.metrics.items()
+    }
+    return Record(record.path, {**record.data, "metrics": metrics})
+
+
 def _setting(setting: Setting, numbers: Sequence[Published]) -> dict[str, Any]:
     section = setting.section
     made = rows(setting)
@@ -50,7 +80,7 @@ def _setting(setting: Setting, numbers: Sequence[Published]) -> dict[str, Any]:
     directed = [name for name in known if arrow(name)]
     boards = boards_of(setting)
     by_metric = {name: fronts(made, name) for name in directed}
-    choices, alike = chosen(setting, made), agreement(setting)
+    choices = chosen(setting, made)
     return {
         "title": setting.title,
         "dataset": section.dataset,
@@ -67,12 +97,11 @@ def _setting(setting: Setting, numbers: Sequence[Published]) -> dict[str, Any]:
         "grids": grids(setting, made),
         "layers": layers(setting, made),
         "commands": commands(setting),
-        "agreement": alike,
+        "agreement": [{**one, "said": agreement_sentence(one)} for one in agreement(setting)],
         "chosen": choices,
         "said": {
             "metrics": said(setting, made, boards, by_metric),
             "costs": costs_sentence(made),
-            "agreement": agreement_sentence(alike),
             "chosen": chosen_sentence(made, choices),
         },
     }

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dwbench.records import PARTS, Record
-from dwbench.report.formats import arrow
+from dwbench.report.formats import arrow, decimals, one_score
 from dwbench.report.page.settings import Setting
 from dwbench.report.str_ratio import CHOOSES_NOTHING
 from dwbench.report.table import Row
@@ -18,12 +18,20 @@ COSTS = ("seconds", "flop", "total")
 
 
 def rows(setting: Setting) -> list[dict[str, Any]]:
-    """The rows of a setting's section, in their order."""
+    """The rows of a setting's section, in their order. Of each score: value, standard error, test rows, seeds, and what
+    a table writes."""
     by_run = {record.run: record for record in setting.records}
-    return [_row(row, [by_run[run] for run in row.runs], setting) for row in setting.section.rows]
+    signs = digits(setting)
+    return [_row(row, [by_run[run] for run in row.runs], setting, signs) for row in setting.section.rows]
 
 
-def _row(row: Row, records: Sequence[Record], setting: Setting) -> dict[str, Any]:
+def digits(setting: Setting) -> dict[str, int]:
+    """Decimals that a table gives each metric."""
+    section = setting.section
+    return {name: decimals(row.scores[name] for row in section.rows if name in row.scores) for name in section.metrics}
+
+
+def _row(row: Row, records: Sequence[Record], setting: Setting, signs: Mapping[str, int]) -> dict[str, Any]:
     first = records[0]
     untuned = first.training is None
     tuning = 0.0 if untuned and setting.evaluated else row.tuning_ratio
@@ -35,7 +43,13 @@ def _row(row: Row, records: Sequence[Record], setting: Setting) -> dict[str, Any
         "budget": row.budget,
         "seeds": row.seeds,
         "scores": {
-            name: [rounded(score.value), rounded(score.stderr), score.n, score.seeds]
+            name: [
+                rounded(score.value),
+                rounded(score.stderr),
+                score.n,
+                score.seeds,
+                one_score(score, signs[name]),
+            ]
             for name, score in row.scores.items()
         },
         "cost": {

@@ -1,13 +1,23 @@
 """What the page tells of each run. Values that many runs share are told once and referred to by number."""
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dwbench.component import canonical_json
 from dwbench.records import PARTS, Record
+from dwbench.report.formats import one_score
 from dwbench.report.labels import label
-from dwbench.report.page.rows import rounded
-from dwbench.report.str_ratio import Ratio, ratios
+from dwbench.report.page.rows import digits, rounded
+from dwbench.report.page.settings import Setting
+from dwbench.report.str_ratio import CHOOSES_NOTHING
+from dwbench.report.table import Score
+
+TEXTS_AT_MOST = 1_500_000
+"""Bytes of sample rows on a page; those of further runs are left out. 1,000 runs then stay below 6 MB."""
+
+MISSING = "–"
 
 
 class Shared:
@@ -18,22 +28,53 @@ class Shared:
         self._numbers: dict[str, int] = {}
 
     def number(self, value: Any) -> int:
-        key = canonical_json(value)
+        told = finite(value)
+        key = canonical_json(told)
         if key not in self._numbers:
             self._numbers[key] = len(self.values)
-            self.values.append(value)
+            self.values.append(told)
         return self._numbers[key]
 
 
-def runs(records: Sequence[Record], shared: Shared) -> dict[str, dict[str, Any]]:
-    """Details of each run by its key."""
-    found = zip(records, ratios(records), strict=True)
-    return {record.run: _run(record, ratio, shared) for record, ratio in found}
+def runs(
+    settings: Sequence[Setting], experiments: Mapping[str, Sequence[str]], shared: Shared
+) -> dict[str, dict[str, Any]]:
+    """Details of each run by its key. `experiments` by run: a run may belong to several."""
+    fitting = with_samples([record for setting in settings for record in setting.records])
+    found: dict[str, dict[str, Any]] = {}
+    for setting in settings:
+        signs = digits(setting)
+        for record in setting.records:
+            if record.run not in found:  # `zero_shot` may stand in several settings
+                told = _run(record, setting, signs, shared)
+                chosen = record.data["selection"].get("samples")
+                samples = _samples(chosen, shared) if record.run in fitting else None
+                more = {"experiments": list(experiments.get(record.run, ())), "samples": samples}
+                found[record.run] = finite({**told, **more})
+    return found
 
 
-def _run(record: Record, ratio: Ratio, shared: Shared) -> dict[str, Any]:
+def with_samples(records: Sequence[Record], most: int = TEXTS_AT_MOST) -> set[str]:
+    """Runs whose sample rows the page has room for: `most` bytes, every text counted once, the lowest seeds first."""
+    found: set[str] = set()
+    known: set[str] = set()
+    size = 0
+    for record in sorted(records, key=lambda one: one.seed):
+        samples = record.data["selection"].get("samples") or ()
+        new = {sample[name] for sample in samples for name in ("input", "response")} - known
+        more = sum(len(json.dumps(text, ensure_ascii=False).encode("utf-8", "surrogatepass")) for text in new)
+        if samples and size + more <= most:
+            found.add(record.run)
+            known |= new
+            size += more
+    return found
+
+
+def _run(record: Record, setting: Setting, signs: Mapping[str, int], shared: Shared) -> dict[str, Any]:
     data, chosen = record.data, record.data["selection"]
-    environment = record.environment
+    environment, ratio = record.environment, setting.ratios[record.run]
+    # As in tables: who chooses nothing is charged nothing for it.
+    charged = [part for part in PARTS if part != "selection" or record.selector not in CHOOSES_NOTHING]
     return {
         "label": label(record),
         "selector": record.selector,
@@ -45,25 +86,23 @@ def _run(record: Record, ratio: Ratio, shared: Shared) -> dict[str, Any]:
         "pool": data["budget"]["pool"],
         "asked": data["budget"]["asked"],
         "seed": record.seed,
-        "experiment": record.experiment,
         "file": f"{record.path.parent.name}/{record.path.name}",
         "command": data.get("command"),
         "commit": environment.get("commit"),
         "dirty": environment.get("dirty"),
         "metrics": {
-            name: [rounded(metric["value"]), rounded(metric["stderr"]), metric["n"]]
+            name: [rounded(metric["value"]), rounded(metric["stderr"]), metric["n"], _written(metric, signs[name])]
             for name, metric in record.metrics.items()
         },
         "str": [rounded(ratio.seconds), rounded(ratio.flop), ratio.estimated],
-        "seconds": [rounded(record.spent(part, "seconds")) for part in PARTS],
-        "stages": [row for part in PARTS for row in _stages(part, data["cost"][part])],
+        "seconds": [rounded(record.spent(part, "seconds")) if part in charged else 0 for part in PARTS],
+        "stages": [row for part in charged for row in _stages(part, data["cost"][part])],
         "peak": [data["cost"][part]["total"].get("peak_bytes") for part in PARTS],
         "tokens": chosen.get("tokens"),
         "response_tokens": chosen.get("response_tokens"),
         "ties": chosen.get("ties_at_cut"),
         "invalid": chosen.get("invalid") or {},
         "notes": chosen.get("notes") or {},
-        "samples": _samples(chosen.get("samples"), shared),
         "training": _training(record),
         "settings": {name: shared.number(value) for name, value in (data.get("config") or {}).items()},
         "identity": shared.number(data["selector"]["identity"]),
@@ -72,6 +111,21 @@ def _run(record: Record, ratio: Ratio, shared: Shared) -> dict[str, Any]:
         "differs": data.get("environments_differ") or {},
         "notes_on_data": shared.number(data["dataset"].get("notes") or []),
     }
+
+
+def _written(metric: Mapping[str, Any], decimals: int) -> str:
+    if metric["value"] is None:
+        return MISSING
+    return one_score(Score(metric["value"], metric["stderr"], metric["n"], seeds=1), decimals)
+
+
+def finite(value: Any) -> Any:
+    """Plain data with None for numbers that JSON does not have."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {name: finite(one) for name, one in value.items()}
+    return [finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _stages(part: str, cost: Mapping[str, Any]) -> list[list[Any]]:

@@ -1,12 +1,13 @@
 """Which runs may stand in one plot: one pool, model, training, evaluation and environment."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dwbench.component import canonical_json
 from dwbench.records import Record, flat
 from dwbench.report.labels import told_apart
+from dwbench.report.str_ratio import Ratio, ratios
 from dwbench.report.table import Section, differing_environments, table
 
 
@@ -20,6 +21,7 @@ class Setting:
         records: the runs.
         evaluated: whether they were tuned and evaluated; else they ended with the selection.
         mixed: what differs between the environments of their stages (empty: nothing).
+        ratios: STR of each run, by the timings that also serve `section`.
     """
 
     title: str
@@ -27,6 +29,7 @@ class Setting:
     records: tuple[Record, ...]
     evaluated: bool
     mixed: str
+    ratios: Mapping[str, Ratio]
 
 
 def settings(records: Sequence[Record], *, allow_mixed: bool = False) -> list[Setting]:
@@ -55,7 +58,27 @@ def settings(records: Sequence[Record], *, allow_mixed: bool = False) -> list[Se
 
 def _setting(records: Sequence[Record], title: str, reference: Sequence[Record]) -> Setting:
     (section,) = table(records, reference=reference, allow_mixed=True).sections
-    return Setting(title, section, tuple(records), _evaluated(records[0]), differing_environments(records))
+    return Setting(
+        title=title,
+        section=section,
+        records=tuple(records),
+        evaluated=_evaluated(records[0]),
+        mixed=differing_environments(records),
+        ratios=_ratios(records, reference),
+    )
+
+
+def _ratios(records: Sequence[Record], reference: Sequence[Record]) -> dict[str, Ratio]:
+    # As in `table`: those of `reference` that were tuned with the same library versions serve too.
+    shown = {record.run for record in records}
+    versions = {_tuned_with(record) for record in records}
+    others = [record for record in reference if record.run not in shown and _tuned_with(record) in versions]
+    found = ratios([*records, *others])
+    return {record.run: ratio for record, ratio in zip(records, found, strict=False)}
+
+
+def _tuned_with(record: Record) -> str:
+    return canonical_json(record.environment_of("training", "packages."))
 
 
 def _parts(records: Sequence[Record], allow_mixed: bool) -> list[list[Record]]:

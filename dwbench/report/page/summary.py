@@ -6,12 +6,11 @@ A sentence is a list of texts and of links `{"run": key, "text": text}`.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dwbench.report.formats import arrow, decimals, short
+from dwbench.report.formats import arrow, short
 from dwbench.report.leaderboard import LEVEL, Leaderboard, leaderboards
 from dwbench.report.page.rows import COSTS, NEXT_TO_NOTHING, rounded
 from dwbench.report.page.settings import Setting
 from dwbench.report.str_ratio import CHOOSES_NOTHING
-from dwbench.report.table import Score
 
 Rows = Sequence[Mapping[str, Any]]
 Sentence = list[str | dict[str, str]]
@@ -21,6 +20,9 @@ COST_NAMES = {
     "flop": "STR in FLOP",
     "total": "STR in seconds with tuning on the chosen rows",
 }
+NAMED = 8
+"""Of a verdict's selectors as many are named; a plot has all."""
+
 VERDICTS = ("better than random", "not distinguishable from random", "worse than random")
 
 
@@ -40,7 +42,7 @@ def board(one: Leaderboard, rows: Rows) -> dict[str, Any]:
         "budget": one.budget,
         "title": one.title,
         "test_rows": one.test_rows,
-        "one_seed": one.one_seed,
+        "seeds": _few_seeds(one),
         "stability": rounded(one.stability),
         "entries": [
             {
@@ -78,9 +80,17 @@ def verdicts(one: Leaderboard, rows: Rows) -> Sentence:
         return [*sentence, f"{_why_untested(one)}."]
     for verdict in VERDICTS:
         sentence += [f"{verdict}: ", *_listed(apart[verdict], links), "; "]
-    seeds = "one seed" if one.one_seed else "over seeds and rows"
+    seeds = _few_seeds(one) or "over seeds and rows"
     sentence[-1] = f" (paired over {counted(one.test_rows, 'test row')}, p < {LEVEL} after Holm; {seeds})."
     return sentence
+
+
+def _few_seeds(one: Leaderboard) -> str:
+    """Whether the comparisons with random rest on one seed: all, some, or none (empty)."""
+    counts = {entry.against.seeds for entry in one.ranked if entry.against}
+    if counts == {1}:
+        return "one seed"
+    return "some of one seed" if 1 in counts else ""
 
 
 def _why_untested(one: Leaderboard) -> str:
@@ -99,7 +109,7 @@ def front_sentence(rows: Rows, front: Sequence[int], metric: str, cost: str) -> 
         row = rows[position]
         sentence += [
             _link(row["label"], row["runs"][0]),
-            f" ({quality(rows, row, metric)} at {price(row, cost)}), ",
+            f" ({quality(row, metric)} at {price(row, cost)}), ",
         ]
     sentence[-1] = str(sentence[-1]).removesuffix(", ") + "."
     return sentence
@@ -121,14 +131,13 @@ def pays(rows: Rows, front: Sequence[int], one: Leaderboard | None) -> Sentence:
     sentence: Sentence = ["On the front and better than random by more than chance: "]
     for row in paying:
         sentence += [_link(row["label"], row["runs"][0]), f" ({price(row, 'seconds')}), "]
-    sentence[-1] = str(sentence[-1]).removesuffix(", ") + (" (one seed)." if one.one_seed else ".")
+    sentence[-1] = str(sentence[-1]).removesuffix(", ") + (f" ({seeds})." if (seeds := _few_seeds(one)) else ".")
     return sentence
 
 
-def quality(rows: Rows, row: Mapping[str, Any], metric: str) -> str:
-    """A row's score with as many decimals as all of them have in a table."""
-    digits = decimals(Score(*one["scores"][metric]) for one in rows if metric in one["scores"])
-    return f"{row['scores'][metric][0]:.{digits}f}"
+def quality(row: Mapping[str, Any], metric: str) -> str:
+    """A row's score as a table writes it, without its standard error."""
+    return str(row["scores"][metric][-1]).split(" ")[0]
 
 
 def price(row: Mapping[str, Any], cost: str) -> str:
@@ -168,7 +177,7 @@ def budgets_sentence(rows: Rows, metric: str) -> Sentence:
         sentence += [
             f"{counted(budget, 'row')}: ",
             _link(best["label"], best["runs"][0]),
-            f" ({quality(rows, best, metric)}), ",
+            f" ({quality(best, metric)}), ",
         ]
     if not budgets:
         return [f"No selector has {metric}."]
@@ -176,11 +185,8 @@ def budgets_sentence(rows: Rows, metric: str) -> Sentence:
     return [*sentence, " One budget only: nothing can be said of others."] if len(budgets) == 1 else sentence
 
 
-def agreement_sentence(found: Sequence[Mapping[str, Any]]) -> Sentence:
-    """The two selectors that agree most, and how far choices overlap on the whole; of the first pool and seed."""
-    if not found:
-        return ["No two selectors chose as many rows of this pool: run more of them."]
-    one = found[0]
+def agreement_sentence(one: Mapping[str, Any]) -> Sentence:
+    """The two selectors that agree most, and how far choices overlap on the whole."""
     pairs = [
         (value, one["labels"][place], one["labels"][other])
         for place, line in enumerate(one["spearman"])
@@ -248,9 +254,11 @@ def _listed(labels: Sequence[str], links: Mapping[str, str]) -> Sentence:
     if not labels:
         return ["none"]
     parts: Sentence = []
-    for name in labels:
+    shown = labels if len(labels) <= NAMED + 1 else labels[:NAMED]
+    for name in shown:
         parts += [_link(name, links[name]) if name in links else name, ", "]
-    return parts[:-1]
+    rest = len(labels) - len(shown)
+    return [*parts[:-1], f" and {rest} more"] if rest else parts[:-1]
 
 
 def _link(text: str, run: str) -> dict[str, str]:

@@ -35,10 +35,13 @@ def plot_agreement(records: Sequence[Record]) -> Plot | None:
     if not found:
         return None
     largest = max(len(one.labels) for one in found)
+    told = ["numbers: Spearman's rank correlation of the scores; columns are numbered like the rows"]
+    if any(np.isnan(one.spearman[np.tri(len(one.labels), k=-1, dtype=bool)]).any() for one in found):
+        told.append(f"{MISSING}: none; fewer than three rows that both rank, or all of one tied")
     panels = [Panel(one.title, CELL * len(one.labels) + 0.4, partial(_draw_agreement, found=one)) for one in found]
     return Plot(
         draw(panels, width=max(WIDTH, 2.3 + CELL * largest)),
-        ("numbers: Spearman's rank correlation of the scores; columns are numbered like the rows",),
+        tuple(told),
     )
 
 
@@ -55,7 +58,9 @@ def _draw_agreement(box: "SubFigure", found: Agreement) -> None:
 
 def _coefficient(value: float) -> str:
     """`.58`, `-.12`, `1.00`, or a dash where there is none."""
-    return MISSING if np.isnan(value) else f"{value:.2f}".replace("0.", ".")
+    if np.isnan(value):
+        return MISSING
+    return f"{round(value, 2) + 0.0:.2f}".replace("0.", ".")  # + 0.0: no minus before nothing
 
 
 def plot_kinds(records: Sequence[Record]) -> Plot | None:

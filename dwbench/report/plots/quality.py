@@ -4,12 +4,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from dwbench.component import canonical_json
 from dwbench.records import Record
 from dwbench.report.formats import arrow, short
+from dwbench.report.labels import told_apart
 from dwbench.report.plots.style import (
-    GREY,
+    SHAPES,
     Mark,
     Panel,
     Plot,
@@ -31,7 +33,10 @@ FIRST = ("exact_match_strict", "rouge_l")
 FLOOR = 1e-3
 """What costs less is drawn here: on a log axis nothing has no place."""
 
+BOUNDS = ("full", "zero_shot")
 LINES = {"random": "--", "full": "-", "zero_shot": ":"}
+FRONT = Mark("Pareto front", "#BBBBBB", line="-", width=2.2)
+"""Pale and broad: also without colours it is none of the lines that are compared with."""
 HEIGHT = 2.1
 
 
@@ -59,7 +64,7 @@ class Trade:
 
     Attributes:
         unit: of STR; FLOP where the seconds of any are not known.
-        estimated: whether any STR is one.
+        estimated: labels of those whose STR is an estimate.
         levels: `random` of this budget, and `full`.
         unknown: labels of those whose STR is not known in either unit.
     """
@@ -67,7 +72,7 @@ class Trade:
     title: str
     metric: str
     unit: Literal["seconds", "FLOP"]
-    estimated: bool
+    estimated: tuple[str, ...]
     points: tuple[Point, ...]
     levels: tuple[Level, ...]
     unknown: tuple[str, ...]
@@ -86,7 +91,8 @@ class Trade:
 
 @dataclass(frozen=True)
 class Growth:
-    """Scores of a section by label and budget (rows), `zero_shot` and `full` as levels."""
+    """Scores of a section by label and budget (rows), `zero_shot` and `full` as levels. What has one label differs in
+    nothing but its budget."""
 
     title: str
     metric: str
@@ -136,7 +142,7 @@ def _trade(title: str, metric: str, rows: Sequence[Row], levels: Sequence[Level]
         title=title,
         metric=metric,
         unit="seconds" if seconds else "FLOP",
-        estimated=seconds and any(row.ratio.estimated for row in rows),
+        estimated=tuple(row.label for row in rows if seconds and row.ratio.estimated),
         points=tuple(
             Point(row.label, ratio, row.scores[metric])
             for row, ratio in zip(rows, ratios, strict=True)
@@ -153,18 +159,50 @@ def growths(table: Table, records: Mapping[str, Record], metric: str | None) -> 
     for section in table.sections:
         if (name := shown_metric(section, metric)) is None:
             continue
-        series: dict[str, dict[int, Score]] = {}
-        levels = []
-        for row in section.rows:
-            if name not in row.scores:
-                continue
-            if row.budget is None or _selector(row, records) == "full":
-                levels.append(_level(row, name, records))
-            else:
-                series.setdefault(row.label, {})[row.budget] = row.scores[name]
-        if any(len(scores) > 1 for scores in series.values()):
-            found.append(Growth(section.title, name, series, tuple(levels)))
+        rows = [row for row in section.rows if name in row.scores]
+        bounds = [row for row in rows if _selector(row, records) in BOUNDS]
+        lines = _lines([row for row in rows if row not in bounds], records)
+        if any(len(line) > 1 for line in lines.values()):
+            series = {
+                label: {row.budget: row.scores[name] for row in line if row.budget is not None}
+                for label, line in lines.items()
+            }
+            levels = tuple(_level(row, name, records) for row in bounds)
+            found.append(Growth(section.title, name, series, levels))
     return found
+
+
+def _lines(rows: Sequence[Row], records: Mapping[str, Record]) -> dict[str, list[Row]]:
+    """Rows that differ in their budget alone, by a label. Of several of one budget each stands for itself.
+
+    A table tells rows of one budget apart, so that its labels do not say whether rows of two budgets are alike.
+    """
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(canonical_json(_setting(records[row.runs[0]])), []).append(row)
+    lines = []
+    for group in groups.values():
+        once = len({row.budget for row in group}) == len(group)
+        lines += [group] if once else [[row] for row in group]
+    firsts = [line[0] for line in lines]
+    labels = told_apart(
+        [row.name for row in firsts],
+        [_setting(records[row.runs[0]]) for row in firsts],
+        [row.runs[0] for row in firsts],
+    )
+    return dict(zip(labels, lines, strict=True))
+
+
+def _setting(record: Record) -> dict[str, Any]:
+    """All that determines a row's numbers but its budget and seeds."""
+    data, training = record.data, record.training
+    return {
+        "selector": {"version": data["selector"]["version"], **data["selector"]["identity"]},
+        "scorer": data["scorer"],
+        "embedder": data["embedder"],
+        "training": None if training is None else {"version": training["version"], **training["identity"]},
+        "evaluation": data["evaluation"],
+    }
 
 
 def _selector(row: Row, records: Mapping[str, Record]) -> str:
@@ -187,12 +225,17 @@ def plot_str(table: Table, records: Mapping[str, Record], metric: str | None) ->
         Panel(trade.title, HEIGHT, partial(_draw_trade, trade=trade, by_label=every, number=number))
         for number, trade in enumerate(found)
     ]
-    front = [Mark("Pareto front", GREY, line="-")] if any(trade.front for trade in found) else []
+    front = [FRONT] if any(trade.front for trade in found) else []
     scores = [point.score for trade in found for point in trade.points]
+    partly = [
+        f"STR estimated: {', '.join(trade.estimated)}: {trade.title}"
+        for trade in found
+        if 0 < len(trade.estimated) < len(trade.points)
+    ]
     unknown = [f"not shown, STR unknown: {label}: {trade.title}" for trade in found for label in trade.unknown]
     return Plot(
         draw(panels, [*by_label.values(), *levels.values(), *front]),
-        (*error_bars(scores), *_left_out(table, metric), *unknown),
+        (*error_bars(scores), *partly, *_left_out(table, metric), *unknown),
     )
 
 
@@ -223,14 +266,27 @@ def plot_budget(table: Table, records: Mapping[str, Record], metric: str | None)
 
 
 def level_marks(levels: Sequence[Level]) -> dict[str, Mark]:
-    """A line for each different label: its style says which selector it is."""
+    """A line for each different label: its style says which selector it is, a shape at its end which one of several."""
     by_label = {level.label: level.selector for level in levels}
-    return {label: Mark(label, "#000000", line=LINES[selector]) for label, selector in by_label.items()}
+    found: dict[str, Mark] = {}
+    for label, selector in by_label.items():
+        place = sum(by_label[other] == selector for other in found)
+        shape = SHAPES[-place % len(SHAPES)] if place else ""
+        found[label] = Mark(label, "#000000", shape, LINES[selector])
+    return found
 
 
 def _left_out(table: Table, metric: str | None) -> list[str]:
-    without = [section.title for section in table.sections if shown_metric(section, metric) is None]
-    return [f"not shown, no {metric or 'metric'}: {title}" for title in without]
+    """Sections and rows without a score to show."""
+    told = []
+    for section in table.sections:
+        name = shown_metric(section, metric)
+        without = [row.label for row in section.rows if name not in row.scores]
+        if name is None:
+            told.append(f"not shown, no {metric or 'metric'}: {section.title}")
+        elif without:
+            told.append(f"not shown, no {name}: {', '.join(dict.fromkeys(without))}: {section.title}")
+    return told
 
 
 def _draw_trade(box: "SubFigure", trade: Trade, by_label: Mapping[str, Mark], number: int) -> None:
@@ -246,9 +302,17 @@ def _draw_trade(box: "SubFigure", trade: Trade, by_label: Mapping[str, Mark], nu
         right = axes.get_xlim()[1]
         ratios = [max(point.ratio, FLOOR) for point in trade.front]
         values = [point.score.value for point in trade.front]
-        axes.step([*ratios, right], [*values, values[-1]], where="post", color=GREY, zorder=1.5)
-    axes.set_xlabel(f"STR ({trade.unit}{', estimated' if trade.estimated else ''})")
+        axes.step(
+            [*ratios, right], [*values, values[-1]], where="post", color=FRONT.colour, linewidth=FRONT.width, zorder=0.9
+        )
+    axes.set_xlabel(f"STR ({trade.unit}{_estimated(trade)})")
     axes.set_ylabel(f"{trade.metric} {arrow(trade.metric)}".strip())
+
+
+def _estimated(trade: Trade) -> str:
+    if not trade.estimated:
+        return ""
+    return ", estimated" if len(trade.estimated) == len(trade.points) else ", some estimated"
 
 
 def _ratio_axis(axes: "Axes", ratios: Sequence[float]) -> None:

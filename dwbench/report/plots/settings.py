@@ -1,7 +1,7 @@
 """Data Whisperer's settings: the attention layer, and demonstrations and queries in a prompt."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -191,12 +191,29 @@ def pairs(table: Table, records: Mapping[str, Record], metric: str | None) -> li
     return [Pairs(title, name, scores) for title, (_, _, name, scores) in zip(titles, several, strict=True)]
 
 
-def _settings(section: Section, records: Mapping[str, Record]) -> Iterator[_Setting]:
-    every = (_Setting(row, records[row.runs[0]]) for row in section.rows)
-    return (one for one in every if one.whisperer)
+def _settings(section: Section, records: Mapping[str, Record]) -> list[_Setting]:
+    """Those of Data Whisperer; of several results of one setting the first."""
+    every = [_Setting(row, records[row.runs[0]]) for row in section.rows]
+    different: dict[str, _Setting] = {}
+    for one in every:
+        if one.whisperer:
+            different.setdefault(canonical_json(one.without()), one)
+    return list(different.values())
 
 
-def _alike(settings: Iterator[_Setting], *names: str) -> list[list[_Setting]]:
+def _repeated(table: Table, records: Mapping[str, Record]) -> list[str]:
+    """What is not shown as it is a further result of a setting, by one note a section."""
+    told = []
+    for section in table.sections:
+        shown = {one.row.runs for one in _settings(section, records)}
+        every = [_Setting(row, records[row.runs[0]]) for row in section.rows]
+        further = [one.row.label for one in every if one.whisperer and one.row.runs not in shown]
+        if further:
+            told.append(f"not shown, further results of one setting: {', '.join(further)}: {section.title}")
+    return told
+
+
+def _alike(settings: Sequence[_Setting], *names: str) -> list[list[_Setting]]:
     """Settings in groups that differ in the selector's fields `names` only."""
     groups: dict[str, list[_Setting]] = {}
     for one in settings:
@@ -217,8 +234,9 @@ def plot_layers(table: Table, records: Mapping[str, Record], metric: str | None)
         for number, one in enumerate(found)
     ]
     scores = [score for one in found for curve in one.curves for score in curve.scores.values()]
-    told = ["lines for comparison have the colour of their curve"] if levels else []
-    return Plot(draw(panels, [*by_label.values(), *levels]), (*error_bars(scores), *told))
+    several = bool(levels) and any(len(one.curves) > 1 for one in found)
+    told = ["lines for comparison have the colour and, at the right, the mark of their curve"] if several else []
+    return Plot(draw(panels, [*by_label.values(), *levels]), (*error_bars(scores), *told, *_repeated(table, records)))
 
 
 def _draw_layers(box: "SubFigure", found: Layers, by_label: Mapping[str, Mark], number: int) -> None:
@@ -226,7 +244,8 @@ def _draw_layers(box: "SubFigure", found: Layers, by_label: Mapping[str, Mark], 
     for place, curve in enumerate(found.curves):
         mark = by_label[curve.label]
         for name, score in curve.levels.items():
-            plot_level(axes, score.value, Mark(name, mark.colour, line=LINES[name]))
+            shape = mark.shape if len(found.curves) > 1 else ""
+            plot_level(axes, score.value, replace(mark, label=name, shape=shape, line=LINES[name]))
         plot_scores(axes, list(curve.scores), list(curve.scores.values()), mark, name=f"curve-{number}-{place}")
     every = sorted({layer for curve in found.curves for layer in curve.scores})
     shown = every[:: 1 + len(every) // 12]
@@ -245,7 +264,8 @@ def plot_grid(table: Table, records: Mapping[str, Record], metric: str | None) -
         for one in found
     ]
     scores = [score for one in found for score in one.scores.values()]
-    return Plot(draw(panels), tuple(told.replace("error bars", "±") for told in error_bars(scores)))
+    told = [note.replace("error bars", "±") for note in error_bars(scores)]
+    return Plot(draw(panels), (*told, *_repeated(table, records)))
 
 
 def _draw_pairs(box: "SubFigure", found: Pairs) -> None:

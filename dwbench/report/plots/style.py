@@ -5,6 +5,7 @@ Figures are made without pyplot, and matplotlib's settings of the user's own are
 
 import io
 import math
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from dwbench.errors import UserError
 from dwbench.report.table import Score
 
 if TYPE_CHECKING:
@@ -28,11 +30,17 @@ WIDTH = 3.4
 SIGNS_A_LINE = 60
 """Of a title or a legend's entry that fit into `WIDTH`."""
 
+BREAKS = "(,/=_-"
+"""Behind these a word may be broken that is longer than a line; best behind the first two."""
+
 LINE = 0.13
 """Height of a line of text, inches."""
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's, which the colour-blind tell apart, without the yellow, which is too pale on white."""
+
+PIXELS = 2**16 - 1
+"""Of a PNG in one direction: more is refused by what draws it."""
 
 SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "d")
 GREY = "#767676"
@@ -60,6 +68,7 @@ SETTINGS: dict[str, Any] = {
     "svg.hashsalt": "dwbench",
     "pdf.fonttype": 42,
     "savefig.dpi": 300,
+    "figure.dpi": 300,  # laid out as it is saved: at another resolution letters are not of the same width
 }
 
 UNDATED: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
@@ -67,7 +76,8 @@ UNDATED: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationD
 
 @dataclass(frozen=True)
 class Mark:
-    """How one thing is drawn, and what a legend calls it. `hatch`: of a bar; None: points and lines."""
+    """How one thing is drawn, and what a legend calls it. `hatch`: of a bar; None: points and lines. `width`: of lines,
+    in points."""
 
     label: str
     colour: str
@@ -75,6 +85,7 @@ class Mark:
     line: str = ""
     filled: bool = True
     hatch: str | None = None
+    width: float = 0.9
 
 
 @dataclass(frozen=True)
@@ -148,7 +159,12 @@ def _settle(figure: "Figure") -> None:
 
 
 def content(figure: "Figure", form: Form) -> bytes:
-    """The figure as the bytes of a file: the same for the same figure, without a date."""
+    """The figure as the bytes of a file: the same for the same figure, without a date.
+
+    Raises UserError for a PNG of more pixels than there can be.
+    """
+    if form == "png" and max(figure.get_size_inches()) * SETTINGS["savefig.dpi"] > PIXELS:
+        raise UserError("too many panels for a PNG: end --out in .svg or .pdf, or plot one experiment")
     file = io.BytesIO()
     with look():
         figure.savefig(file, format=form, metadata=UNDATED[form])
@@ -170,11 +186,24 @@ def marks(labels: Sequence[str], *, line: str = "") -> dict[str, Mark]:
 
 
 def fold(text: str, signs: int) -> str:
-    """`text` in as few lines of at most `signs` as it takes, of much the same length, broken at spaces only."""
-    lines = _wrapped(text, signs)
-    while signs > 1 and len(shorter := _wrapped(text, signs - 1)) == len(lines):
+    """`text` in as few lines of at most `signs` as it takes, of much the same length, broken at spaces, but for one
+    before a number (`test 64`). A word that is longer than a line is broken behind a sign, else anywhere."""
+    glued = re.sub(r"(?<=[a-z]) (?=\d)", "\u00a0", text)
+    pieces = [piece for word in glued.split(" ") for piece in _pieces(word, signs)]
+    longest = max(1, *map(len, pieces))
+    lines = _wrapped(" ".join(pieces), signs)
+    while signs > longest and len(shorter := _wrapped(" ".join(pieces), signs - 1)) == len(lines):
         lines, signs = shorter, signs - 1
-    return "\n".join(lines)
+    return "\n".join(lines).replace("\u00a0", " ")
+
+
+def _pieces(word: str, signs: int) -> list[str]:
+    """The word in pieces of at most `signs`, no two of which fit into one line."""
+    if len(word) <= signs:
+        return [word]
+    before = max(word.rfind(sign, 0, signs) for sign in "(,") + 1
+    cut = before if before and len(word) - before <= signs else max(word.rfind(sign, 0, signs) for sign in BREAKS) + 1
+    return [word[: cut or signs], *_pieces(word[cut or signs :], signs)]
 
 
 def plot_scores(axes: "Axes", places: Sequence[float], scores: Sequence[Score], mark: Mark, name: str) -> None:
@@ -200,8 +229,14 @@ def plot_scores(axes: "Axes", places: Sequence[float], scores: Sequence[Score], 
 
 
 def plot_level(axes: "Axes", value: float, mark: Mark) -> None:
-    """A horizontal line behind all else."""
+    """A horizontal line behind all else; if the mark has a shape, with it at the right end."""
     axes.axhline(value, color=mark.colour, linestyle=mark.line, linewidth=0.7, zorder=1)
+    if mark.shape:
+        face = mark.colour if mark.filled else "white"
+        axes.plot(
+            [1], [value], mark.shape, transform=axes.get_yaxis_transform(), color=mark.colour, markerfacecolor=face,
+            markersize=3, markeredgewidth=0.6, clip_on=False,
+        )  # fmt: skip
 
 
 def name_rows(axes: "Axes", labels: Sequence[str], signs: int = 30) -> None:
@@ -254,7 +289,7 @@ def error_bars(scores: Sequence[Score]) -> list[str]:
 
 
 def _wrapped(text: str, signs: int) -> list[str]:
-    return textwrap.wrap(text, signs, break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(text, signs, break_on_hyphens=False)
 
 
 def _lines(text: str, signs: int) -> int:
@@ -280,4 +315,5 @@ def _handle(mark: Mark) -> "Artist":
         markerfacecolor=mark.colour if mark.filled else "white",
         markeredgewidth=0.6,
         linestyle=mark.line,
+        linewidth=mark.width,
     )

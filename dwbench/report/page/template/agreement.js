@@ -3,16 +3,18 @@
 const DIVERGING = [[0, "#B35806"], [0.5, "#F7F7F7"], [1, "#2166AC"]];
 
 function drawAgreement() {
-  const every = current().agreement;
+  const every = current().agreement.filter((one) => inBudget(one.rows));
+  if (state.agreement >= every.length) state.agreement = 0;
   const select = byId("c-agreement");
   fill("c-agreement", every.map((one, place) => el("option", { value: String(place), selected: place === state.agreement }, one.title)));
   select.value = String(state.agreement);
   byId("l-agreement").hidden = every.length < 2;
-  fill("s-agreement", sentence(current().said.agreement));
   const found = every[state.agreement];
+  fill("s-agreement", found ? sentence(found.said) : null);
   if (!found) {
-    draw("f-spearman", { note: "Nothing to compare." });
-    return fill("f-overlap");
+    purge(byId("f-overlap"));
+    fill("f-overlap");
+    return draw("f-spearman", { note: "No two selectors chose as many rows of this pool: run more of them." });
   }
   draw("f-spearman", matrix(found, found.spearman, "Spearman's rank correlation of the scores", DIVERGING, [-1, 1]));
   const most = Math.max(1, ...found.overlap.flat()) / 100;
@@ -33,13 +35,13 @@ function matrix({ labels: names, title }, half, what, colorscale, [zmin, zmax]) 
   return {
     label: `${what}: ${title}.`,
     traces: [{
-      type: "heatmap", z, x: numbers, y: numbers, zmin, zmax, colorscale, xgap: 1, ygap: 1, showscale: false,
+      type: "heatmap", z, x: numbers, y: numbers, zmin, zmax, colorscale, xgap: 1, ygap: 1, showscale: !small, colorbar: { thickness: 10 },
       text: texts, texttemplate: small ? "%{text}" : "", textfont: { size: 9 },
-      hovertext: z.map((line, row) => line.map((_, column) => [names[row], names[column], texts[row][column]].map(plain).join("<br>"))), hoverinfo: "text",
+      hovertext: z.map((line, row) => line.map((_, column) => hovered([names[row], names[column], texts[row][column]]))), hoverinfo: "text",
     }],
     height: 130 + names.length * 24,
     layout: {
-      xaxis: { type: "category", side: "bottom", title: { text: plain(what), font: { size: 12 } }, tickfont: { size: 10 }, showgrid: false, tickangle: 0 },
+      xaxis: { type: "category", side: "bottom", title: axisTitle(what), tickfont: { size: 10 }, showgrid: false, tickangle: 0 },
       yaxis: { type: "category", autorange: "reversed", tickvals: numbers, ticktext: names.map((name, place) => plain(`${place + 1} ${name.length > 20 ? `${name.slice(0, 19)}…` : name}`)), showgrid: false, tickfont: { size: 10 } },
       margin: { l: 48, r: 8, t: 8, b: 44 },
     },

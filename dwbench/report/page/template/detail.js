@@ -2,17 +2,23 @@
 
 const PARTS = ["selection", "training", "evaluation"];
 
-const pairsTable = (pairs) => table(["", ""], pairs.filter(([, value]) => value !== null && value !== undefined && value !== ""));
+function pairsTable(pairs) {
+  const known = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return el("table", { class: "pairs" }, el("tbody", {}, known.map(([name, value]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value)))));
+}
+
 const json = (value) => el("pre", {}, JSON.stringify(value, null, 1));
 const folded = (title, ...content) => el("details", {}, el("summary", {}, title), ...content);
 const scrolled = (content, name) => el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": name }, content);
 
 function openRun(key) {
   const dialog = byId("detail");
-  const run = DATA.runs[key];
-  const bar = el("div", { class: "bar" }, el("h2", { id: "h-detail" }, run ? run.label : "No such run"), el("button", { type: "button", click: () => dialog.close() }, "Close (Esc)"));
+  const again = dialog.open;
+  const run = Object.hasOwn(DATA.runs, key) ? DATA.runs[key] : null;
+  const bar = el("div", { class: "bar" }, el("h2", { id: "h-detail" }, run ? run.label : "No such run"), el("button", { type: "button", autofocus: true, click: () => dialog.close() }, "Close (Esc)"));
   dialog.replaceChildren(bar, ...(run ? detailParts(key, run) : [el("p", {}, `This page has no run ${key}.`)]));
-  if (!dialog.open) dialog.showModal();
+  if (again) dialog.querySelector("button").focus();
+  else dialog.showModal();
   dialog.scrollTop = 0;
 }
 
@@ -45,16 +51,17 @@ function detailParts(key, run) {
 function qualityOf(run) {
   const metrics = Object.entries(run.metrics);
   if (!metrics.length) return el("p", {}, "Not evaluated: the run ended with the selection.");
-  return table(["metric", ["value ± standard error", "number"], ["test rows", "number"]], metrics.map(([name, score]) => [name, scored(score), String(score[2])]));
+  const heads = ["metric", ["value ± standard error", "number"], ["test rows", "number"]];
+  return scrolled(table(heads, metrics.map(([name, score]) => [name, scored(score), whole(score[2])])), "metrics");
 }
 
 function costOf(run) {
-  const [seconds, flop, estimated] = run.str;
+  const [seconds, inFlop, estimated] = run.str;
   const totals = PARTS.map((part, place) => [part, short(run.seconds[place]), run.peak[place] ? `${(run.peak[place] / 2 ** 30).toFixed(2)} GiB` : "–"]);
-  const stages = run.stages.map(([part, kind, count, ...numbers]) => [part, kind, String(count), ...numbers.map(short)]);
+  const stages = run.stages.map(([part, kind, count, seconds, spent, ...tokens]) => [part, kind, String(count), short(seconds), flop(spent), ...tokens.map(short)]);
   const heads = ["part", "stage", ["of them", "number"], ["seconds", "number"], ["FLOP", "number"], ["tokens forward", "number"], ["backward", "number"], ["generated", "number"]];
   return [
-    el("p", {}, `STR ${estimated ? "~" : ""}${short(seconds)} in seconds, ${short(flop)} in FLOP.${estimated ? ` ${DATA.words.estimated}` : ""}`),
+    el("p", {}, `STR ${estimated ? "~" : ""}${short(seconds)} in seconds, ${short(inFlop)} in FLOP.${estimated ? ` ${DATA.words.estimated}` : ""}`),
     table(["part", ["seconds", "number"], ["peak memory", "number"]], totals),
     scrolled(table(heads, stages), "stages"),
   ];
@@ -66,7 +73,7 @@ function origin(key, run) {
   return [
     ["run", key],
     ["record", run.file],
-    ["experiment", run.experiment],
+    [run.experiments.length > 1 ? "experiments" : "experiment", run.experiments.join(", ")],
     ["scorer", run.scorer],
     ["embedder", run.embedder],
     ["budget as asked", run.asked],
@@ -75,15 +82,24 @@ function origin(key, run) {
   ];
 }
 
+// The key in the address, as it stands there; null: none.
+function runInAddress() {
+  const found = /^#run=(.+)$/.exec(location.hash);
+  return found ? found[1] : null;
+}
+
 function followHash() {
-  const key = /^#run=(.+)$/.exec(location.hash);
-  if (key) openRun(decodeURIComponent(key[1]));
+  const key = runInAddress();
+  if (key !== null) openRun(key);
   else if (byId("detail").open) byId("detail").close();
 }
 
 function wireDetail() {
   // Without the key in the address the same link can be followed again.
   byId("detail").addEventListener("close", () => history.replaceState(null, "", location.pathname + location.search));
-  byId("detail").addEventListener("click", (event) => { if (event.target === byId("detail")) byId("detail").close(); });
+  byId("detail").addEventListener("click", (event) => {
+    const outside = event.clientX < byId("detail").getBoundingClientRect().left; // its own padding is no other element either
+    if (event.target === byId("detail") && outside) byId("detail").close();
+  });
   addEventListener("hashchange", followHash);
 }

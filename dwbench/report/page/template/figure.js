@@ -10,19 +10,24 @@ const axis = (colours, more) => ({
   gridcolor: colours.line, linecolor: colours.soft, zerolinecolor: colours.soft, zeroline: false, automargin: true, ...more,
 });
 
+const touched = matchMedia("(pointer: coarse)").matches;
+
+const purge = (host) => { if (window.Plotly) host.querySelectorAll(".canvas").forEach((one) => Plotly.purge(one)); };
+
 // plot: {traces, layout, height, label, headings, lines}. Without traces `note` is said instead.
 function draw(id, plot) {
   const host = byId(id);
   if (plot.note) {
-    if (host.firstChild && window.Plotly) host.querySelectorAll(".canvas").forEach((one) => Plotly.purge(one));
+    purge(host);
     host.replaceChildren(el("p", {}, plot.note));
     return;
   }
   let canvas = host.querySelector(".canvas");
   if (!canvas) {
     canvas = el("div", { class: "canvas", role: "img" });
-    host.replaceChildren(canvas, el("details", {}, el("summary", {}, "The numbers of this plot"), el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "The numbers of this plot" })));
+    host.replaceChildren(el("p", { class: "note aside" }), canvas, el("details", {}, el("summary", {}, "The numbers of this plot"), el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "The numbers of this plot" })));
   }
+  host.querySelector(".aside").textContent = plot.aside || "";
   canvas.setAttribute("aria-label", `${plot.label} The numbers stand in the table below.`);
   host.querySelector("details .scroll").replaceChildren(table(plot.headings, plot.lines));
   if (!window.Plotly) {
@@ -40,7 +45,7 @@ function draw(id, plot) {
     showlegend: false,
     hovermode: "closest",
     hoverlabel: { align: "left", bgcolor: colours.paper, bordercolor: colours.soft, font: { color: colours.ink } },
-    dragmode: narrow() ? false : "zoom",
+    dragmode: touched ? false : "zoom", // a finger scrolls
     autosize: true,
     height: plot.height,
     xaxis: axis(colours, xaxis),
@@ -56,11 +61,21 @@ function draw(id, plot) {
   }
 }
 
+// Ticks of a log axis, each with its whole number: 1, 2 and 5 of each decade, or 1 where there are many decades.
+function logTicks(low, high) {
+  const steps = high / low < 50 ? [1, 2, 5] : [1];
+  const decades = [];
+  for (let power = Math.floor(Math.log10(low)); 10 ** power <= high; power += 1) decades.push(10 ** power);
+  const ticks = decades.flatMap((decade) => steps.map((step) => Number((step * decade).toPrecision(1))));
+  return ticks.filter((tick) => tick >= low * 0.999 && tick <= high * 1.001);
+}
+
 // Several plots below each other in one place.
 function drawAll(id, plots) {
   const host = byId(id);
   const kept = host.querySelectorAll(":scope > .one");
   if (kept.length !== plots.length) {
+    purge(host);
     host.replaceChildren(...plots.map((_, place) => el("div", { class: "one", id: `${id}-${place}` })));
   }
   plots.forEach((plot, place) => draw(`${id}-${place}`, plot));

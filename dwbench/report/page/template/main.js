@@ -20,6 +20,7 @@ function drawControls() {
   byId("l-setting").hidden = alike.length < 2;
   fill("c-metric", current().metrics.map(([name, sign]) => option(name, `${name} ${sign}`.trim(), name === state.metric)));
   fill("c-budget", option("", "all", state.budget === null), budgets().map((budget) => option(budget, rowsOf(budget), budget === state.budget)));
+  byId("c-metric").disabled = state.metric === null;
   const any = current().published.length > 0;
   byId("c-published").disabled = !any;
   byId("c-published").checked = any && state.published;
@@ -28,8 +29,8 @@ function drawControls() {
 
 function renderQuality() {
   drawQuality();
-  drawLegend(renderQuality);
   drawBudgets();
+  for (const id of ["legend", "legend-budgets"]) drawLegend(id, renderQuality);
 }
 
 function renderAll() {
@@ -67,7 +68,7 @@ const isDark = () => (root.dataset.theme || (matchMedia("(prefers-color-scheme: 
 function showTheme(name) {
   if (name) root.dataset.theme = name;
   else delete root.dataset.theme;
-  byId("theme").textContent = isDark() ? "Light" : "Dark";
+  byId("theme").textContent = isDark() ? "Light colours" : "Dark colours";
   renderAll();
 }
 
@@ -81,9 +82,14 @@ function wireTheme() {
   addEventListener("resize", () => { if (narrow() !== width) { width = narrow(); renderAll(); } });
 }
 
+// What an address names was not drawn yet when the browser looked for it.
+function scrollToPart() {
+  const part = runInAddress() === null && location.hash.length > 1 ? byId(location.hash.slice(1)) : null;
+  if (part) part.scrollIntoView();
+}
+
 async function main() {
-  const key = /^#run=(.+)$/.exec(location.hash);
-  const at = key ? settingOfRun(decodeURIComponent(key[1])) : -1;
+  const at = settingOfRun(runInAddress());
   if (at >= 0) { chooseSetting(at); state.metric = current().headline; }
   await loadPlotly();
   wireControls();
@@ -92,6 +98,7 @@ async function main() {
   drawOverview();
   showTheme();
   followHash();
+  scrollToPart();
   root.dataset.ready = "true";
 }
 

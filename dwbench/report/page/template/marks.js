@@ -15,13 +15,13 @@ function mark(label) {
   };
 }
 
-// Buttons that show and hide selectors in the plots of quality.
-function drawLegend(redraw) {
+// Buttons that show and hide selectors in the plots of quality; the same ones at each of them.
+function drawLegend(id, redraw) {
   const shown = unique(withScore(selectors()).map((row) => row.label));
   const toggle = (label) => {
     if (!state.hidden.delete(label)) state.hidden.add(label);
     redraw();
-    byId("legend").querySelectorAll("button")[shown.indexOf(label)].focus();
+    byId(id).querySelectorAll("button")[shown.indexOf(label)].focus();
   };
   const buttons = shown.map((label) => {
     const { colour, glyph } = mark(label);
@@ -29,5 +29,5 @@ function drawLegend(redraw) {
     sign.style.color = colour;
     return el("button", { type: "button", "aria-pressed": String(!state.hidden.has(label)), click: () => toggle(label) }, sign, label);
   });
-  fill("legend", buttons);
+  fill(id, buttons);
 }

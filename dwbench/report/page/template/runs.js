@@ -11,7 +11,7 @@ const COLUMNS = [
   { name: "tuning s", of: (run) => run.seconds[1], number: true },
   { name: "STR (s)", of: (run) => run.str[0], show: (run) => `${run.str[2] ? "~" : ""}${short(run.str[0])}`, number: true },
   { name: "STR (FLOP)", of: (run) => run.str[1], number: true },
-  { name: "experiment", of: (run) => run.experiment || "–" },
+  { name: "experiment", of: (run) => run.experiments.join(", ") || "–" },
   { name: "run", of: (run) => run.key },
 ];
 
@@ -19,10 +19,16 @@ const RUNS = Object.entries(DATA.runs).map(([key, run]) => ({ ...run, key }));
 
 function listed() {
   const keys = new Set(current().rows.flatMap((row) => row.runs));
-  const words = state.find.toLowerCase().split(/[\s,]+/).filter(Boolean);
-  const text = (run) => `${run.label} ${run.dataset} ${run.model} ${run.rows} rows seed ${run.seed} ${run.experiment || ""} ${run.key}`.toLowerCase();
+  const words = state.find.toLowerCase().replace(/(\d),(?=\d{3}\b)/g, "$1").split(/[\s,]+/).filter(Boolean);
   const bound = (run) => run.selector === "full" || run.selector === "zero_shot";
-  return RUNS.filter((run) => (state.everywhere || (keys.has(run.key) && (bound(run) || inBudget(run.rows)))) && words.every((word) => text(run).includes(word)));
+  return RUNS.filter((run) => (state.everywhere || (keys.has(run.key) && (bound(run) || inBudget(run.rows)))) && words.every((word) => says(run, word)));
+}
+
+// A number is meant whole: "seed 1" is not seed 10, nor 1,000 rows.
+function says(run, word) {
+  if (/^\d+$/.test(word)) return [run.rows, run.seed].includes(Number(word));
+  const text = `${run.label} ${run.dataset} ${run.model} rows seed ${run.experiments.join(" ")}`.toLowerCase();
+  return text.includes(word) || (word.length > 5 && run.key.startsWith(word));
 }
 
 // Unknown values come last whichever way the others go.
@@ -52,7 +58,7 @@ function drawRuns() {
   });
   const cell = (column, run) => {
     if (column.name === "run") return el("td", {}, link(run.key, run.key.slice(0, 8)));
-    const shown = column.show ? column.show(run) : column.number ? (Number.isInteger(column.of(run)) ? String(column.of(run)) : short(column.of(run))) : column.of(run);
+    const shown = column.show ? column.show(run) : column.number ? (Number.isInteger(column.of(run)) ? whole(column.of(run)) : short(column.of(run))) : column.of(run);
     return el("td", { class: column.number ? "number" : null }, column.name === "selector" ? link(run.key, shown) : shown);
   };
   const body = found.map((run) => el("tr", {}, columns.map((column) => cell(column, run))));

@@ -24,7 +24,7 @@ const state = {
 
 const current = () => DATA.settings[state.setting];
 const arrow = () => (current().metrics.find(([name]) => name === state.metric) || ["", ""])[1];
-const metricName = () => `${state.metric} ${arrow()}`.trim();
+const metricName = () => (state.metric === null ? "no metric" : `${state.metric} ${arrow()}`.trim());
 const unique = (values) => [...new Set(values)];
 const budgets = () => unique(current().rows.filter((row) => !row.bound).map((row) => row.budget)).sort((a, b) => a - b);
 const inBudget = (budget) => state.budget === null || budget === state.budget;
@@ -33,6 +33,18 @@ const inBudget = (budget) => state.budget === null || budget === state.budget;
 const selectors = () => current().rows.filter((row) => !row.bound && inBudget(row.budget));
 const bounds = () => current().rows.filter((row) => row.bound);
 const withScore = (rows) => rows.filter((row) => row.scores[state.metric]);
+
+// What a plot has room for, lines below each other or marks: where there are more, those of the budget that has most.
+const LINES_AT_MOST = 24;
+const MARKS_AT_MOST = 60;
+
+function fewer(lines, most = LINES_AT_MOST) {
+  const known = unique(lines.map((line) => line.budget));
+  if (lines.length <= most || known.length < 2) return { lines, aside: "" };
+  const at = (budget) => lines.filter((line) => line.budget === budget);
+  const kept = known.reduce((best, one) => (at(one).length > at(best).length ? one : best));
+  return { lines: at(kept), aside: `Drawn: ${rowsOf(kept)}. Choose another budget above; the table below has all.` };
+}
 
 // A label may be cut or told apart by settings: one mark for each, the same in all plots of a setting.
 const labels = () => unique(current().rows.filter((row) => !row.bound).map((row) => row.label));

@@ -24,27 +24,46 @@ const sentence = (parts) => el("p", {}, parts.map((part) => (typeof part === "st
 const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;" };
 const plain = (text) => String(text).replace(/[&<>]/g, (sign) => ENTITIES[sign]);
 
-// Three significant digits, as in dwbench's tables.
+// Three significant digits, written as in dwbench's tables.
 function short(number) {
   if (number === null || number === undefined) return "–";
   if (number === 0) return "0";
   const size = Math.abs(number);
   if (size >= 99.95) return Math.round(number).toLocaleString("en-US");
-  return size >= 0.001 ? String(Number(number.toPrecision(3))) : number.toExponential(1);
+  return size >= 0.001 ? String(Number(number.toPrecision(3))) : number.toExponential(1).replace(/e-(\d)$/, "e-0$1");
 }
 
-// [value, standard error]: two digits of the error.
-function scored(score) {
-  if (!score || score[0] === null) return "–";
-  const [value, error] = score;
-  if (!error) return error === 0 ? `${value.toFixed(3)} ±0` : short(value);
-  const digits = Math.min(4, Math.max(1, 1 - Math.floor(Math.log10(error))));
-  return `${value.toFixed(digits)} ±${error.toFixed(digits)}`;
+const flop = (number) => (number >= 1e6 ? number.toExponential(2).replace("e+", "e") : short(number));
+const whole = (number) => (number === null ? "–" : number.toLocaleString("en-US"));
+const probability = (p) => (p === null ? "–" : p < 0.001 ? "<0.001" : p.toFixed(3));
+
+// A score holds its text last: what a table writes.
+const scored = (score) => (score ? score[score.length - 1] : "–");
+
+// `mean [low, high]` of each, all with two digits of the smallest half width.
+function intervals(every, signed) {
+  const halves = every.filter((one) => one && one[2] > one[1]).map((one) => (one[2] - one[1]) / 2);
+  const digits = halves.length ? Math.min(4, Math.max(1, 1 - Math.floor(Math.log10(Math.min(...halves))))) : 3;
+  const text = (value, plus) => `${plus && value >= 0 ? "+" : ""}${value.toFixed(digits)}`;
+  return every.map((one) => (one && one[0] !== null ? `${text(one[0], signed)} [${text(one[1], signed)}, ${text(one[2], signed)}]` : "–"));
 }
 
-const counted = (number, word) => `${number.toLocaleString("en-US")} ${word}${number === 1 ? "" : "s"}`;
+const counted = (number, word) => `${whole(number)} ${word}${number === 1 ? "" : "s"}`;
 const rowsOf = (budget) => (budget === null ? "untuned" : counted(budget, "row"));
 const narrow = () => window.innerWidth < 700;
+
+// Texts for Plotly, none of its lines longer than the place there is.
+const HOVER_LINES = 14;
+
+function broken(texts, width) {
+  const pieces = new RegExp(`.{1,${width}}(?:\\s|$)|.{1,${width}}`, "gsu");
+  const lines = texts.flatMap((text) => String(text).match(pieces) || []);
+  const shown = lines.length > HOVER_LINES ? [...lines.slice(0, HOVER_LINES), "…"] : lines;
+  return shown.map((line) => plain(line.trim())).join("<br>");
+}
+
+const hovered = (lines) => broken(lines, narrow() ? 36 : 72);
+const axisTitle = (text) => ({ text: broken([text], narrow() ? 28 : 90) });
 
 // A long label in at most two lines for an axis; the full one stands in the table below the plot.
 function wrapped(label) {
