@@ -165,7 +165,8 @@ class Meter:
         self._since = time.perf_counter()
 
     def _stop(self) -> None:
-        assert self._since is not None, "the clock is not running"
+        if self._since is None:  # Ctrl-C came while the clock was stopped or started
+            return
         _synchronize()
         self._seconds += time.perf_counter() - self._since
         self._since = None

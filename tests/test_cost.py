@@ -124,3 +124,16 @@ def test_peak_memory_is_the_stages_own() -> None:
         block[::4096] = b"x" * len(block[::4096])
     del block
     assert meter.cost().peak_bytes >= 64 * 2**20
+
+
+def test_ctrl_c_while_the_clock_starts_again_stays_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = Meter()
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), meter.running(), meter.paused():
+        monkeypatch.setattr("dwbench.cost._synchronize", interrupted)
+    monkeypatch.undo()
+    with meter.running():
+        pass
