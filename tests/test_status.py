@@ -205,7 +205,9 @@ def test_the_view_on_a_terminal(
     (here / "broken").touch()
     options = {"stdin": screen.theirs, "stderr": screen.theirs, "env": environment}
     process = start([*small, "selector=random,waits,zero_shot", "-m"], **options)
-    told = wait_for(screen.text, "1 done, 1 running, 0 failed, 1 waiting of 3", "best so far  embedded, tiny")
+    told = wait_for(
+        screen.text, "1 done, 1 running, 0 failed, 1 waiting of 3", "best so far  embedded, tiny", "    score"
+    )
     assert "  running  embedded | tiny | waits | 2 | seed 0" in told
     assert "    score" in told
     assert re.search(r"best so far  embedded, tiny\n(.*\n)*    rouge_l ↑ \S+  embedded \| tiny \| random \|", told)
