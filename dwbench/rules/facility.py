@@ -113,7 +113,8 @@ def stochastic_facility_location(similarities: Similarities, n: int, k: int, eps
     """The same with only n / k x ln(1 / epsilon) candidates at each turn, drawn anew from the rows that are left.
 
     1 - 1/e - epsilon of the best in expectation (Mirzasoleiman et al. 2015), by n x ln(1 / epsilon) rows of
-    similarities in all. Of equal gains the first row wins. Memory: `CHUNK` x N similarities.
+    similarities in all. Of equal gains the first row wins. Memory: N x N similarities up to `HELD` bytes; beyond that,
+    `CHUNK` x N, and a row is worked out whenever it is drawn.
 
     Raises ValueError unless 0 <= k <= n and 0 < epsilon < 1.
     """
@@ -122,7 +123,8 @@ def stochastic_facility_location(similarities: Similarities, n: int, k: int, eps
         raise ValueError(f"epsilon: must be above 0 and below 1, not {epsilon}")
     generator = np.random.default_rng(seed)
     left = np.arange(n)
-    covered = np.zeros(n, dtype=_dtype(similarities, n))
+    rows = _rows(similarities, n)
+    covered = np.zeros(n, dtype=rows.dtype)
     tie = TIE[covered.itemsize] * n
     picks, gains = np.empty(k, dtype=np.int64), np.empty(k)
     for turn in range(k):
@@ -131,7 +133,7 @@ def stochastic_facility_location(similarities: Similarities, n: int, k: int, eps
         before = covered.sum(dtype=np.float64)
         picks[turn], gains[turn], reach = -1, -np.inf, covered
         for start in range(0, size, CHUNK):
-            block = similarities(drawn[start : start + CHUNK])
+            block = rows.of(drawn[start : start + CHUNK])
             np.maximum(block, covered, out=block)
             gain = block.sum(axis=1, dtype=np.float64) - before
             best = int((gain >= gain.max() - tie).argmax())

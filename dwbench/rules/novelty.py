@@ -1,4 +1,4 @@
-"""Novelty: distances weighted by their rank and by the density of the pool. NovelSum of a set, and NovelSelect.
+"""Novelty: distances weighted by their rank and by the density of the pool. NovelSum of a set; `novelselect` grows it.
 
 Yang et al., ACL 2025, "Measuring Data Diversity for Instruction Tuning". With d the cosine distance, s the density of a
 row in the pool and r(j) the rank of d(x, x_j) among the rows of the set:
@@ -8,8 +8,7 @@ row in the pool and r(j) the rank of d(x, x_j) among the rows of the set:
   Its selector has s(x) + s(x_j), and ranks by the products and not by the distances.
 """
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -18,34 +17,21 @@ from dwbench.rules.matching import unit_rows
 
 Form = Literal["paper", "reference"]
 
-Distances = Callable[[np.ndarray], np.ndarray]
-"""From positions [m] to their distances to all rows, [m, N], none below 0. No matrix of all pairs is ever held."""
+ALL = slice(None)
 
-TIE = 1e-5
-"""Novelties that differ by less, relative to the best, are equal: embeddings themselves are good to this."""
+
+class Distances(Protocol):
+    """Symmetric distances of N rows, none below 0: those of the rows at `positions` [m] to the rows at `columns`, a new
+    array [m, columns] in float32. No matrix of all pairs is ever held."""
+
+    def __call__(self, positions: np.ndarray, columns: np.ndarray | slice = ALL) -> np.ndarray: ...
+
 
 FLOOR = 1e-9
 """Added to a mean squared distance, so that rows with copies have a density (the published code's)."""
 
-CELLS = 2**16
-"""Distances to picks that are worked on at a time: they and their temporaries stay in the cache."""
-
 CHUNK = 256
 """Rows whose distances to all rows are held at a time."""
-
-
-class Novel(NamedTuple):
-    """What `novelselect` found.
-
-    Attributes:
-        picks: positions in the order in which they were chosen, [k] int64.
-        values: novelty of each pick when it was chosen, [k] float64; NaN for the first, which was given.
-        left: novelty of every row in view of all picks, [N] float64; of picked rows it means nothing.
-    """
-
-    picks: np.ndarray
-    values: np.ndarray
-    left: np.ndarray
 
 
 def densities(vectors: np.ndarray, neighbours: int = 10, power: float = 0.5) -> np.ndarray:
@@ -82,19 +68,27 @@ def densities(vectors: np.ndarray, neighbours: int = 10, power: float = 0.5) -> 
 
 
 def of_matrix(matrix: np.ndarray) -> Distances:
-    """Distances that are given, [N, N]."""
-    return lambda positions: np.asarray(matrix[positions], dtype=np.float32)
+    """Distances that are given, [N, N], symmetric."""
+
+    def distances(positions: np.ndarray, columns: np.ndarray | slice = ALL) -> np.ndarray:
+        return np.asarray(matrix[positions][:, columns], dtype=np.float32)
+
+    return distances
 
 
 def cosine_distances(vectors: np.ndarray) -> Distances:
     """1 - cosine of vectors [N, d] of any length, in float32; a row of zeros is at distance 1 from all.
 
-    Memory: a copy of the vectors, while it is made one in float64; then m x N for each call. Raises ValueError for a
-    row that is not finite.
+    Memory: a copy of the vectors, while it is made one in float64; then m x columns at each call. Raises ValueError
+    for a row that is not finite.
     """
     check_finite(vectors)
     units = unit_rows(vectors).astype(np.float32)
-    return lambda positions: np.asarray(np.maximum(1 - units[positions] @ units.T, 0))
+
+    def distances(positions: np.ndarray, columns: np.ndarray | slice = ALL) -> np.ndarray:
+        return np.asarray(np.maximum(1 - units[positions] @ units[columns].T, 0))
+
+    return distances
 
 
 def copies(vectors: np.ndarray) -> np.ndarray:
@@ -119,7 +113,7 @@ def novelsum(distances: Distances, density: np.ndarray, distance_power: float = 
     n = len(density)
     if n < 2:
         return 0.0
-    weights = _rank_weights(n if form == "reference" else n - 1, distance_power)
+    weights = rank_weights(n if form == "reference" else n - 1, distance_power)
     total = 0.0
     for start in range(0, n, CHUNK):
         positions = np.arange(start, min(start + CHUNK, n))
@@ -136,87 +130,6 @@ def novelsum(distances: Distances, density: np.ndarray, distance_power: float = 
     return total / (n * float(weights.sum()))
 
 
-def novelselect(
-    distances: Distances,
-    density: np.ndarray,
-    k: int,
-    first: int,
-    distance_power: float = 1.0,
-    form: Form = "paper",
-    groups: np.ndarray | None = None,
-) -> Novel:
-    """k rows, each the one with the largest novelty in view of those before it: v(x) / their number.
-
-    Exact: every row keeps its distances (reference: products) to the picks with their ranks, and a pick moves those
-    behind it by one. Work N k^2 / 2 of these, about 1.3 ns each on one core, and k rows of distances; memory 6 N k
-    bytes. So 7 s and 0.06 GB at N = 10,000 and k = 1,000, but two hours and 6 GB at N = 100,000 and k = 10,000. Of
-    equally novel rows the first wins.
-
-    Args:
-        distances: of all rows. density: of every row in the pool (`densities`), [N].
-        first: position of the first pick. distance_power: a.
-        groups: [N] integers; rows that share one with a pick wait until no other row is left. None: no row waits.
-
-    Raises ValueError unless 1 <= k <= N.
-    """
-    n = len(density)
-    if not 1 <= k <= n:
-        raise ValueError(f"k = {k} of {n} rows")
-    groups = np.arange(n) if groups is None else groups
-    ranked = _Ranked(density, k, distance_power, form)
-    picks, values = np.full(k, first), np.full(k, np.nan)
-    taken, waiting = np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.bool_)
-    for turn in range(k):
-        if turn:
-            free = ~taken & ~waiting
-            free = free if free.any() else ~taken
-            best = ranked.novelty[free].max()
-            picks[turn] = np.flatnonzero(free & (ranked.novelty >= best * (1 - TIE)))[0]
-            values[turn] = ranked.novelty[picks[turn]]
-        pick = picks[turn]
-        taken[pick] = True
-        waiting |= groups == groups[pick]
-        ranked.insert(turn, int(pick), distances(np.array([pick]))[0])
-    return Novel(picks, values, ranked.novelty)
-
-
-class _Ranked:
-    """Every row's distances (reference: products) to the picks, the rank of each, and the novelty that they make."""
-
-    def __init__(self, density: np.ndarray, k: int, distance_power: float, form: Form) -> None:
-        n = len(density)
-        self.novelty = np.zeros(n)
-        self._density = density
-        self._form = form
-        self._weight_of_rank = np.concatenate([[0], _rank_weights(k, distance_power)]).astype(np.float32)
-        self._divides = distance_power == 1  # to divide by a rank is faster than to look its weight up
-        self._weight_of_pick = np.ones(k, dtype=np.float32)
-        self._held = np.empty((n, k), dtype=np.float32)
-        self._rank = np.empty((n, k), dtype=np.uint16 if k < 2**16 else np.uint32)
-
-    def insert(self, turn: int, pick: int, distance: np.ndarray) -> None:
-        """Take in the pick of turn number `turn` (from 0), at `distance` [N] from the rows."""
-        if self._form == "paper":
-            self._held[:, turn] = distance
-            self._weight_of_pick[turn] = self._density[pick]
-        else:
-            self._held[:, turn] = (self._density + self._density[pick]) * distance
-        size = turn + 1
-        at_once = max(1, CELLS // size)
-        for start in range(0, len(distance), at_once):
-            rows = slice(start, start + at_once)
-            held, rank = self._held[rows, :size], self._rank[rows, :size]
-            behind = (held > held[:, -1:]).view(np.uint8)
-            rank += behind
-            rank[:, -1] = size - behind.sum(axis=1, dtype=rank.dtype)
-            self.novelty[rows] = self._weighted(held, rank) @ self._weight_of_pick[:size] / size
-
-    def _weighted(self, held: np.ndarray, rank: np.ndarray) -> np.ndarray:
-        if self._divides:
-            return np.asarray(held / rank.astype(np.float32))
-        return np.asarray(held * np.take(self._weight_of_rank, rank))
-
-
-def _rank_weights(n: int, power: float) -> np.ndarray:
+def rank_weights(n: int, power: float) -> np.ndarray:
     """1 / r ** power for the ranks 1 to n."""
     return np.asarray(np.arange(1, n + 1, dtype=np.float64) ** -power)

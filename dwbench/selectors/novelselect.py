@@ -5,7 +5,8 @@ from typing import ClassVar
 import numpy as np
 
 from dwbench.component import component
-from dwbench.rules.novelty import Form, copies, cosine_distances, densities, novelselect
+from dwbench.rules.novelselect import novelselect
+from dwbench.rules.novelty import Form, copies, cosine_distances, densities
 from dwbench.rules.ranking import Scores, scores
 from dwbench.selectors.context import Context
 from dwbench.selectors.material import Need
@@ -33,8 +34,9 @@ class NovelSelect:
     choices are the same. It computes in half precision, which is not kept. Its embedding is the last token of a 7B or
     8B base model, of 256 tokens of text at most; here it is the run's `embedder`.
 
-    Exact. Work N k^2 / 2; memory 6 N k bytes: 0.4 GB at N = 25,000 and k = 2,500. Charged are the
-    embeddings, the densities (N^2 d, in blocks of 256 x N) and this.
+    Exact, by upper bounds: N k d for distances to picks, N k log k for the bounds, a hundredth of N k^2 / 2 for rows
+    worked out anew; memory 45 N log2 k bytes. Charged are the embeddings, the densities (N^2 d, in blocks of 256 x N)
+    and this.
 
     Attributes:
         neighbours: nearest rows that make a density; refused where `density_power` is 0.
@@ -49,7 +51,7 @@ class NovelSelect:
 
     version: ClassVar[int] = 2
     paper: ClassVar[str] = "Yang et al., ACL 2025, arXiv 2502.17184"
-    cost_class: ClassVar[str] = "1 pass of the text encoder a row; N x N and N x k cosines, N k^2 / 2 insertions"
+    cost_class: ClassVar[str] = "1 pass of the text encoder a row; N x N and N x k cosines, N k log k"
     fixed_share: ClassVar[float | None] = None
 
     def __post_init__(self) -> None:

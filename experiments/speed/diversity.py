@@ -7,17 +7,19 @@ for all, and the peak of memory, imports and vectors included. A method that was
 failed by its error.
 
 - facility location: dwbench exact (float32), stochastic and sparse; apricot-select (lazy) and submodlib-py
-  (LazyGreedy) on clipped cosines made by NumPy, N x N, which they then hold in float64 and float32; and both on a graph
-  of `--neighbours` nearest rows made by scikit-learn, as dwbench sparse has it;
+  (LazyGreedy) on clipped cosines made by NumPy, N x N, which they then hold in float64 and float32; both stochastic,
+  with the same epsilon; and both on a graph of `--neighbours` nearest rows made by scikit-learn, as dwbench sparse
+  has it;
 - k-center: apricot-select has none. submodlib-py's DisparityMin by its greedy algorithm is farthest-first on N x N
   distances. It goes first, and dwbench begins with the row that it began with. The objective is the largest distance
   that is left, so lower is better;
 - NovelSelect: neither has it. The baseline is the formula in NumPy: as the published code goes about it (all distances
   to the chosen rows, sorted, at each turn), and with the distances kept from turn to turn. Densities are given.
 
-Speed-ups are against the fastest of the others that does the same (all similarities, or those of the nearest rows) and
+Speed-ups are against the fastest of the others that does the same (all candidates, drawn ones, or nearest rows) and
 finished: of the seconds as they are, and of what is left without those that the other takes for 300 rows
-(apricot-select compiles its loops at every call, which does not grow). Objectives are held against `exact`.
+(apricot-select compiles its loops at every call, which does not grow). Objectives are held against that of ours which
+is exact, and against the best of the others that do the same.
 
 apricot-select and submodlib-py are no dependencies of dwbench. Install them beside it, or in an environment of their
 own and name its interpreter: `--python apricot-select=PATH submodlib-py=PATH`.
@@ -82,13 +84,15 @@ RULES = {
             "dwbench sparse",
             "apricot-select",
             "submodlib-py",
+            "apricot-select stochastic",
+            "submodlib-py stochastic",
             "apricot-select sparse",
             "submodlib-py sparse",
         ),
         "dwbench exact",
         {
             "dwbench exact": ("apricot-select", "submodlib-py"),
-            "dwbench stochastic": ("apricot-select", "submodlib-py"),
+            "dwbench stochastic": ("apricot-select stochastic", "submodlib-py stochastic"),
             "dwbench sparse": ("apricot-select sparse", "submodlib-py sparse"),
         },
     ),
@@ -202,11 +206,13 @@ def summary(method: str, rule: Rule, found: dict[str, dict[str, Any]]) -> None:
     theirs = others[fastest]
     times = theirs["seconds"] / mine["seconds"]
     without = (theirs["seconds"] - theirs["small_seconds"]) / mine["seconds"]
-    mine["speed_up"] = {"of": fastest, "times": times, "times_without_start": without}
-    share = f", objective {mine['of_ours']:.5f} of that of {rule.ours}" if "of_ours" in mine else ""
-    its = f"; {fastest} {theirs['of_ours']:.5f}" if "of_ours" in theirs else ""
+    best = (min if rule.lower_is_better else max)(told["objective"] for told in others.values())
+    of_best = best / mine["objective"] if rule.lower_is_better else mine["objective"] / best
+    mine["speed_up"] = {"of": fastest, "times": times, "times_without_start": without, "objective_of_theirs": of_best}
     print(
-        f"  {method}: {times:.1f} times as fast as {fastest} ({without:.1f} without its start){share}{its}", flush=True
+        f"  {method}: {times:.1f} times as fast as {fastest} ({without:.1f} without its start), objective "
+        f"{of_best:.5f} of the best of theirs, {mine.get('of_ours', float('nan')):.5f} of that of {rule.ours}",
+        flush=True,
     )
 
 

@@ -29,8 +29,8 @@ SMALL_ROWS, SMALL_K = 300, 60
 
 
 class Settings(NamedTuple):
-    """`first`: the row that methods begin with which are given one. `epsilon`: of stochastic facility location.
-    `neighbours`: of sparse facility location, of all who do it. `density`: of the rows, where a method takes it."""
+    """`first`: the row that methods begin with which are given one. `epsilon` and `neighbours`: of stochastic and of
+    sparse facility location, of all who do it. `density`: of the rows, where a method takes it."""
 
     first: int
     epsilon: float
@@ -69,10 +69,10 @@ def farthest_first(vectors: np.ndarray, k: int, settings: Settings) -> np.ndarra
 
 
 def novelselect(vectors: np.ndarray, k: int, settings: Settings) -> np.ndarray:
-    from dwbench.rules import novelty
+    from dwbench.rules.novelselect import novelselect
+    from dwbench.rules.novelty import cosine_distances
 
-    distances = novelty.cosine_distances(vectors)
-    return novelty.novelselect(distances, settings.density, k, settings.first, form="reference").picks
+    return novelselect(cosine_distances(vectors), settings.density, k, settings.first, form="reference").picks
 
 
 def published_novelselect(vectors: np.ndarray, k: int, settings: Settings) -> np.ndarray:
@@ -112,6 +112,13 @@ def apricot(vectors: np.ndarray, k: int, settings: Settings) -> np.ndarray:
     return np.asarray(selection.fit(clipped(vectors)).ranking)
 
 
+def stochastic_apricot(vectors: np.ndarray, k: int, settings: Settings) -> np.ndarray:
+    from apricot import FacilityLocationSelection
+
+    chosen = {"optimizer": "stochastic", "optimizer_kwds": {"epsilon": settings.epsilon}, "random_state": SEED}
+    return np.asarray(FacilityLocationSelection(k, metric="precomputed", **chosen).fit(clipped(vectors)).ranking)
+
+
 def sparse_apricot(vectors: np.ndarray, k: int, settings: Settings) -> np.ndarray:
     from apricot import FacilityLocationSelection
 
@@ -126,6 +133,13 @@ def submodlib(vectors: np.ndarray, k: int, settings: Settings) -> np.ndarray:
 
     function = FacilityLocationFunction(n=len(vectors), mode="dense", sijs=clipped(vectors), separate_rep=False)
     return greedy_of_submodlib(function, k, "LazyGreedy")
+
+
+def stochastic_submodlib(vectors: np.ndarray, k: int, settings: Settings) -> np.ndarray:
+    from submodlib import FacilityLocationFunction
+
+    function = FacilityLocationFunction(n=len(vectors), mode="dense", sijs=clipped(vectors), separate_rep=False)
+    return greedy_of_submodlib(function, k, "StochasticGreedy", settings.epsilon)
 
 
 def sparse_submodlib(vectors: np.ndarray, k: int, settings: Settings) -> np.ndarray:
@@ -144,9 +158,14 @@ def disparity_min(vectors: np.ndarray, k: int, settings: Settings) -> np.ndarray
     return greedy_of_submodlib(function, k, "NaiveGreedy")
 
 
-def greedy_of_submodlib(function: Any, k: int, optimizer: str) -> np.ndarray:
+def greedy_of_submodlib(function: Any, k: int, optimizer: str, epsilon: float = 0.1) -> np.ndarray:
     found = function.maximize(
-        budget=k, optimizer=optimizer, stopIfZeroGain=False, stopIfNegativeGain=False, show_progress=False
+        budget=k,
+        optimizer=optimizer,
+        stopIfZeroGain=False,
+        stopIfNegativeGain=False,
+        epsilon=epsilon,
+        show_progress=False,
     )
     return np.array([row for row, _ in found], dtype=np.int64)
 
@@ -178,8 +197,10 @@ METHODS: dict[str, tuple[Choose, str]] = {
     "NumPy, as published": (published_novelselect, "dwbench"),
     "NumPy, distances kept": (kept_novelselect, "dwbench"),
     "apricot-select": (apricot, "apricot-select"),
+    "apricot-select stochastic": (stochastic_apricot, "apricot-select"),
     "apricot-select sparse": (sparse_apricot, "apricot-select"),
     "submodlib-py": (submodlib, "submodlib-py"),
+    "submodlib-py stochastic": (stochastic_submodlib, "submodlib-py"),
     "submodlib-py sparse": (sparse_submodlib, "submodlib-py"),
     "submodlib-py DisparityMin": (disparity_min, "submodlib-py"),
 }

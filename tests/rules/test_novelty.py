@@ -1,24 +1,17 @@
 """NovelSum and NovelSelect against published code, a computation from scratch, and by hand."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from dwbench.rules import novelselect as novelselect_module
 from dwbench.rules import novelty
-from dwbench.rules.novelty import (
-    TIE,
-    Form,
-    Novel,
-    copies,
-    cosine_distances,
-    densities,
-    novelselect,
-    novelsum,
-    of_matrix,
-)
+from dwbench.rules.novelselect import TIE, Novel, novelselect
+from dwbench.rules.novelty import ALL, Form, copies, cosine_distances, densities, novelsum, of_matrix
 
 LINE = np.array([[0.0, 1, 2], [1, 0, 1], [2, 1, 0]])
 ONES = np.ones(3)
@@ -157,10 +150,49 @@ def test_in_parts_as_at_once(form: Form, monkeypatch: pytest.MonkeyPatch) -> Non
     vectors = points(60, seed=1)
     density = densities(vectors, 5)
     whole = novelselect(cosine_distances(vectors), density, 30, 0, form=form)
-    monkeypatch.setattr(novelty, "CELLS", 50)
+    monkeypatch.setattr(novelselect_module, "CELLS", 50)
     parts = novelselect(cosine_distances(vectors), density, 30, 0, form=form)
     assert parts.picks.tolist() == whole.picks.tolist()
     np.testing.assert_allclose(parts.left, whole.left, rtol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("distance_power", [1.0, 2.0, 0.0])
+@pytest.mark.parametrize("spread", [0.1, 3.0])
+def test_bounds_hold_and_are_worth_it(form: Form, distance_power: float, spread: float) -> None:
+    """At every turn no bound lies below the novelty; rows are worked out anew at different turns."""
+    generator, n, k = np.random.default_rng(8), 300, 120
+    vectors = points(n, seed=7)
+    density = np.exp(generator.normal(scale=spread, size=n)).astype(np.float32)
+    terms = novelselect_module._Terms(cosine_distances(vectors), density, form)
+    bounds = novelselect_module._Bounds(n, k, distance_power)
+    everyone, picks = np.arange(n), generator.permutation(n)[:k]
+    tightness = []
+    for turn in range(k):
+        bounds.insert(turn, *terms.of_all(int(picks[turn])))
+        keys, ranked = terms.ranked(everyone, picks[: turn + 1])
+        novelties = ranked @ np.arange(1, turn + 2, dtype=np.float64) ** -distance_power
+        bound = bounds.at(turn + 1)
+        assert (bound >= novelties * (1 - TIE)).all(), turn
+        tightness.append(bound.sum() / novelties.sum())
+        anew = everyone[turn % 7 :: 7]
+        bounds.renew(anew, keys[anew], keys[anew] if ranked is keys else ranked[anew])
+    assert np.median(tightness) < (1.1 if spread < 1 else 1.5), tightness
+
+
+def test_few_rows_are_worked_out() -> None:
+    vectors = points(1000, d=64, seed=9)
+    distances = cosine_distances(vectors)
+    seen = [0]
+
+    def counted(positions: np.ndarray, columns: np.ndarray | slice = ALL) -> np.ndarray:
+        found = distances(positions, columns)
+        seen[0] += found.size
+        return found
+
+    novelselect(counted, densities(vectors), 200, 0)
+    all_to_picks = 1000 * 200  # at each pick, and of all rows at the end
+    assert seen[0] - 2 * all_to_picks < 0.05 * 1000 * 200**2 / 2
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -221,6 +253,20 @@ def test_density_by_hand() -> None:
     np.testing.assert_allclose(densities(line, 1, 0.5), [1, 1, 0.5, 0.5, 1], rtol=1e-8)
     assert densities(line, 2, 0.0).tolist() == [1] * 5
     assert densities(np.ones((3, 2))).tolist() == [1] * 3
+
+
+@pytest.mark.parametrize("rule", ["densities", "novelselect"])
+def test_no_matrix_of_all_pairs(rule: str) -> None:
+    n = 20_500
+    vectors = points(n, d=2)
+    tracemalloc.start()
+    if rule == "densities":
+        densities(vectors)
+    else:
+        novelselect(cosine_distances(vectors), np.ones(n), 30, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < n * n  # a byte a pair of rows
 
 
 def test_cosine_distances_of_any_length() -> None:

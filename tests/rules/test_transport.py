@@ -1,6 +1,7 @@
 """Optimal transport with a term against crowding: published numbers, by hand, and what holds for any input."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,17 @@ def test_permuted_and_in_other_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     other = plan(pool[order], queries[::-1])
     np.testing.assert_allclose(other.probability, found.probability[order], atol=1e-12)
     np.testing.assert_allclose(other.density, found.density[order], rtol=1e-9)
+
+
+def test_no_matrix_of_all_pairs() -> None:
+    n = 20_500
+    generator = np.random.default_rng(0)
+    pool, queries = generator.normal(size=(n, 2)), generator.normal(size=(200, 2))
+    tracemalloc.start()
+    transport(pool, queries, 50, 50, 0.1, 0.5, 5.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < n * n  # a byte a pair of rows
 
 
 def test_one_row_and_one_neighbour() -> None:

@@ -13,7 +13,8 @@ from dwbench.contract import Scored, Trial, check_selector
 from dwbench.data.base import Splits
 from dwbench.models.encoder import Encoder
 from dwbench.models.spec import LM
-from dwbench.rules.novelty import Form, copies, cosine_distances, densities, novelselect
+from dwbench.rules.novelselect import novelselect
+from dwbench.rules.novelty import Form, copies, cosine_distances, densities
 from dwbench.selectors.context import Context
 from dwbench.selectors.material import Material
 from dwbench.selectors.models import LoadedModels
