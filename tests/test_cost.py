@@ -61,8 +61,10 @@ def test_apart_within_apart_is_counted_once(clock: Callable[[float], None]) -> N
             with meter.apart("wait"):
                 clock(100.0)
         clock(2.0)
+        with meter.apart("import"):
+            clock(20.0)
     assert meter.cost().seconds == 0.0
-    assert meter.cost().apart == {"load": 3.0, "import": 10.0, "wait": 100.0}
+    assert meter.cost().apart == {"load": 3.0, "import": 30.0, "wait": 100.0}
 
 
 def test_the_clock_survives_an_exception(clock: Callable[[float], None]) -> None:
@@ -126,14 +128,52 @@ def test_peak_memory_is_the_stages_own() -> None:
     assert meter.cost().peak_bytes >= 64 * 2**20
 
 
-def test_ctrl_c_while_the_clock_starts_again_stays_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_peak_is_the_highest_of_all_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks = iter([3, 1])
+    monkeypatch.setattr("dwbench.cost._peak", lambda: next(peaks))
     meter = Meter()
-
-    def interrupted() -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt), meter.running(), meter.paused():
-        monkeypatch.setattr("dwbench.cost._synchronize", interrupted)
-    monkeypatch.undo()
-    with meter.running():
+    with meter.running(), meter.paused():
         pass
+    assert meter.cost().peak_bytes == 3
+
+
+def test_what_a_device_has_still_to_do_counts_where_it_was_asked_for(
+    clock: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queued = [100.0]  # by somebody else, before
+
+    def wait() -> None:
+        while queued:
+            clock(queued.pop())
+
+    monkeypatch.setattr("dwbench.cost._synchronize", wait)
+    meter = Meter()
+    with meter.running():
+        queued.append(1.0)
+        with meter.apart("load"):
+            queued.append(10.0)
+        queued.append(2.0)
+    assert meter.cost().seconds == 3.0
+    assert meter.cost().apart == {"load": 10.0}
+
+
+def test_ctrl_c_while_the_clock_starts_again_stays_ctrl_c(
+    clock: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meter, pressed = Meter(), [KeyboardInterrupt()]
+
+    def press_once() -> None:
+        if pressed:
+            raise pressed.pop()
+
+    def work() -> None:
+        clock(1.0)
+        with meter.paused():
+            clock(10.0)
+            monkeypatch.setattr("dwbench.cost._synchronize", press_once)
+
+    with pytest.raises(KeyboardInterrupt), meter.running():
+        work()
+    with meter.running():
+        clock(2.0)
+    assert meter.cost().seconds == 3.0

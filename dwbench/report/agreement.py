@@ -9,7 +9,7 @@ import numpy as np
 from dwbench.component import canonical_json
 from dwbench.records import Record
 from dwbench.report.formats import MISSING, WIDE, Column, Grid, draw
-from dwbench.report.labels import label, selection_identity, told_apart
+from dwbench.report.labels import grouped, label, names_of, pool_identity, selection_identity
 from dwbench.report.str_ratio import CHOOSES_NOTHING
 
 
@@ -38,29 +38,20 @@ def agreements(records: Sequence[Record]) -> list[Agreement]:
     Records that differ only in what happened after it share one selection: settings of tuning or evaluation. Any others
     are compared; those with one label are told apart.
     """
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        if record.selector not in CHOOSES_NOTHING and record.data["selection"].get("places") is not None:
-            groups.setdefault(canonical_json(_group_identity(record)), []).append(record)
-    groups = {key: different for key, group in groups.items() if len(different := _each_selection_once(group)) > 1}
-    firsts = [group[0] for group in groups.values()]
-    titles = told_apart(
-        [_title(record) for record in firsts],
-        [_group_identity(record) for record in firsts],
-        [record.run for record in firsts],
-    )
-    found = [(_place(group[0]), _agreement(title, group)) for group, title in zip(groups.values(), titles, strict=True)]
+    placed = [
+        record
+        for record in records
+        if record.selector not in CHOOSES_NOTHING and record.data["selection"].get("places") is not None
+    ]
+    every = [_each_selection_once(group) for group in grouped(placed, _group_identity)]
+    several = [group for group in every if len(group) > 1]
+    titles = names_of([group[0] for group in several], _group_identity, _title)
+    found = [(_place(group[0]), _agreement(title, group)) for group, title in zip(several, titles, strict=True)]
     return [agreement for _, agreement in sorted(found, key=lambda pair: (pair[0], pair[1].title))]
 
 
 def _group_identity(record: Record) -> dict[str, Any]:
-    dataset = record.data["dataset"]
-    return {
-        "dataset": {"name": record.dataset, "pool": dataset["fingerprints"]["pool"]},
-        "model": {"name": record.model, **record.tuned_model},
-        "rows": record.rows,
-        "seed": record.seed,
-    }
+    return {**pool_identity(record), "rows": record.rows, "seed": record.seed}
 
 
 def _each_selection_once(group: Sequence[Record]) -> list[Record]:
@@ -85,14 +76,9 @@ def _agreement(title: str, records: Sequence[Record]) -> Agreement:
     first = records[0]
     places = [np.array(record.data["selection"]["places"], dtype=np.float64) for record in records]
     chosen = [set(record.data["selection"]["ids"]) for record in records]
-    labels = told_apart(
-        [label(record) for record in records],
-        [selection_identity(record) for record in records],
-        [record.run for record in records],
-    )
     return Agreement(
         title=title,
-        labels=tuple(labels),
+        labels=tuple(names_of(records, selection_identity, label)),
         spearman=np.array([[spearman(one, other) for other in places] for one in places]),
         overlap=np.array([[len(one & other) / max(1, len(one)) for other in chosen] for one in chosen]),
         expected=first.rows / first.data["budget"]["pool"],

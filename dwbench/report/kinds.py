@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from dwbench.component import canonical_json
 from dwbench.records import Record
 from dwbench.report.formats import WIDE, Column, Grid, draw
-from dwbench.report.labels import label, selection_identity, told_apart
+from dwbench.report.labels import by_method, by_pool
 from dwbench.report.str_ratio import CHOOSES_NOTHING
 
 CONFIDENCE = 0.95
@@ -72,26 +72,12 @@ def share(count: int, of: int, different: int | None = None) -> Share:
 
 def audits(records: Sequence[Record]) -> list[Audit]:
     """One for each planted pool, tuned model and number of rows under which records tell of a selection."""
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        if record.data["dataset"].get("kinds") and record.selector not in CHOOSES_NOTHING and record.rows:
-            groups.setdefault(canonical_json(_place(record)), []).append(record)
-    ordered = [group for _, group in sorted(groups.items())]
-    firsts = [group[0] for group in ordered]
-    titles = told_apart(
-        [_title(record) for record in firsts],
-        [_place(record) for record in firsts],
-        [record.run for record in firsts],
-    )
-    return [_audit(title, group) for title, group in zip(titles, ordered, strict=True)]
-
-
-def _place(record: Record) -> dict[str, Any]:
-    return {
-        "dataset": {"name": record.dataset, "pool": record.data["dataset"]["fingerprints"]["pool"]},
-        "model": {"name": record.model, **record.tuned_model},
-        "rows": record.rows,
-    }
+    planted = [
+        record
+        for record in records
+        if record.data["dataset"].get("kinds") and record.selector not in CHOOSES_NOTHING and record.rows
+    ]
+    return [_audit(title, group) for title, group in by_pool(planted, lambda record: {"rows": record.rows}, _title)]
 
 
 def _title(record: Record) -> str:
@@ -101,17 +87,8 @@ def _title(record: Record) -> str:
 def _audit(title: str, records: Sequence[Record]) -> Audit:
     planted: dict[str, int] = records[0].data["dataset"]["kinds"]
     pool = sum(planted.values())
-    by_method: dict[str, list[Record]] = {}
-    for record in records:
-        by_method.setdefault(canonical_json(selection_identity(record)), []).append(record)
-    firsts = [group[0] for group in by_method.values()]
-    labels = told_apart(
-        [label(record) for record in firsts],
-        [selection_identity(record) for record in firsts],
-        [record.run for record in firsts],
-    )
     selectors = {}
-    for name, same in zip(labels, by_method.values(), strict=True):
+    for name, same in by_method(records):
         # A choice that several seeds or runs share is one choice.
         group = list({canonical_json(sorted(record.data["selection"]["ids"])): record for record in same}.values())
         chosen = sum(record.rows for record in group)

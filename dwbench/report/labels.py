@@ -1,9 +1,13 @@
-"""What rows and headings are called, so that no two different ones share a name."""
+"""Records in groups, and what rows and headings are called, so that no two different ones share a name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from dwbench.component import canonical_json
 from dwbench.records import Record, flat
+
+Identity = Callable[[Record], dict[str, Any]]
+Name = Callable[[Record], str]
 
 SHOWN_FIELDS = 3
 SHOWN_SIGNS = 24
@@ -32,6 +36,51 @@ def told_apart(names: Sequence[str], identities: Sequence[Mapping[str, Any]], ru
                     parts.append(f"run {runs[place][:8]}")
                 told[place] = f"{name} ({', '.join(parts)})"
     return told
+
+
+def names_of(records: Sequence[Record], identity: Identity, name: Name) -> list[str]:
+    """The `name` of each, told apart by what differs between their identities."""
+    return told_apart(
+        [name(record) for record in records],
+        [identity(record) for record in records],
+        [record.run for record in records],
+    )
+
+
+def grouped(records: Iterable[Record], identity: Callable[[Record], object]) -> list[list[Record]]:
+    """Those of one identity together, in order of appearance."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(canonical_json(identity(record)), []).append(record)
+    return list(groups.values())
+
+
+def named_groups(records: Iterable[Record], identity: Identity, name: Name) -> list[tuple[str, list[Record]]]:
+    """Those of one identity together, in order of appearance, under the `name` of their first."""
+    groups = grouped(records, identity)
+    return list(zip(names_of([group[0] for group in groups], identity, name), groups, strict=True))
+
+
+def by_pool(records: Iterable[Record], beside: Identity, title: Name) -> list[tuple[str, list[Record]]]:
+    """Those of one pool and tuned model that have `beside` in common too, sorted by all of that."""
+
+    def place(record: Record) -> dict[str, Any]:
+        return {**pool_identity(record), **beside(record)}
+
+    return named_groups(sorted(records, key=lambda record: canonical_json(place(record))), place, title)
+
+
+def by_method(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
+    """Those of one method, under its label: its seeds, and what was done with its choice."""
+    return named_groups(records, selection_identity, label)
+
+
+def pool_identity(record: Record) -> dict[str, Any]:
+    """The pool that was chosen from, and the model that was to be tuned."""
+    return {
+        "dataset": {"name": record.dataset, "pool": record.data["dataset"]["fingerprints"]["pool"]},
+        "model": {"name": record.model, **record.tuned_model},
+    }
 
 
 def _differences(every: Sequence[Mapping[str, Any]]) -> list[str]:

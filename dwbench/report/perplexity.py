@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from dwbench.component import canonical_json
 from dwbench.records import Record
 from dwbench.report.formats import MISSING, WIDE, Column, Grid, draw
-from dwbench.report.labels import label, selection_identity, told_apart
+from dwbench.report.labels import by_method, by_pool
 
 FRONTS = {"given_prompt": "given the prompt", "alone": "alone"}
 NUMBERS = {"mean": "mean", "quartile_1": "1st quartile", "median": "median", "quartile_3": "3rd quartile"}
@@ -40,26 +38,9 @@ class Perplexities:
 
 def perplexities(records: Sequence[Record]) -> list[Perplexities]:
     """One for each pool, tuned model and telling model under which records tell of perplexity."""
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        if record.data["selection"].get("perplexity"):
-            groups.setdefault(canonical_json(_place(record)), []).append(record)
-    ordered = [group for _, group in sorted(groups.items())]
-    firsts = [group[0] for group in ordered]
-    titles = told_apart(
-        [_title(record) for record in firsts],
-        [_place(record) for record in firsts],
-        [record.run for record in firsts],
-    )
-    return [_of_pool(title, group) for title, group in zip(titles, ordered, strict=True)]
-
-
-def _place(record: Record) -> dict[str, Any]:
-    return {
-        "dataset": {"name": record.dataset, "pool": record.data["dataset"]["fingerprints"]["pool"]},
-        "model": {"name": record.model, **record.tuned_model},
-        "perplexity_by": record.data["selection"]["perplexity_by"],
-    }
+    told = [record for record in records if record.data["selection"].get("perplexity")]
+    pools = by_pool(told, lambda record: {"perplexity_by": record.data["selection"]["perplexity_by"]}, _title)
+    return [_of_pool(title, group) for title, group in pools]
 
 
 def _title(record: Record) -> str:
@@ -68,17 +49,10 @@ def _title(record: Record) -> str:
 
 
 def _of_pool(title: str, records: Sequence[Record]) -> Perplexities:
-    methods: dict[str, list[Record]] = {}
-    for record in records:
-        methods.setdefault(canonical_json(selection_identity(record)), []).append(record)
-    firsts = [group[0] for group in methods.values()]
-    labels = told_apart(
-        [label(one) for one in firsts], [selection_identity(one) for one in firsts], [one.run for one in firsts]
-    )
     told = records[0].data["selection"]["perplexity"]
     pool = {front: _known([told[front]["pool"]]) for front in FRONTS}
     rows = [Row("(the pool)", records[0].data["budget"]["pool"], 0, pool)]
-    for name, group in zip(labels, methods.values(), strict=True):
+    for name, group in by_method(records):
         for size in sorted({record.rows for record in group}):
             rows.append(_row(name, [record for record in group if record.rows == size]))
     return Perplexities(title, tuple(rows))

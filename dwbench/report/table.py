@@ -10,7 +10,7 @@ from dwbench.component import canonical_json
 from dwbench.data.planted import CLEAN
 from dwbench.errors import UserError
 from dwbench.records import PARTS, Record
-from dwbench.report.labels import label, told_apart
+from dwbench.report.labels import grouped, label, named_groups, names_of
 from dwbench.report.str_ratio import CHOOSES_NOTHING, Ratio, ratios, tuning_ratios
 
 
@@ -98,16 +98,7 @@ def table(records: Sequence[Record], *, reference: Sequence[Record] = (), allow_
     timed = [*once, *others]
     both = map(_Ratios, ratios(timed), tuning_ratios(timed))
     ratio_of = dict(zip((record.run for record in timed), both, strict=True))
-    groups: dict[str, list[Record]] = {}
-    for record in once:
-        groups.setdefault(canonical_json(_section_identity(record)), []).append(record)
-    firsts = [group[0] for group in groups.values()]
-    titles = told_apart(
-        [_title(record) for record in firsts],
-        [_section_identity(record) for record in firsts],
-        [record.run for record in firsts],
-    )
-    sections = [_section(group, title, ratio_of) for group, title in zip(groups.values(), titles, strict=True)]
+    sections = [_section(group, title, ratio_of) for title, group in named_groups(once, _section_identity, _title)]
     sections.sort(key=lambda section: (section.dataset, section.model, section.title))
     return Table(tuple(sections), mixed)
 
@@ -201,18 +192,11 @@ def _title(record: Record) -> str:
 
 
 def _section(records: Sequence[Record], title: str, ratio_of: Mapping[str, _Ratios]) -> Section:
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        groups.setdefault(canonical_json(_row_identity(record)), []).append(record)
-    apart = [part for group in groups.values() for part in _repeats_apart(group)]
+    apart = [part for group in grouped(records, _row_identity) for part in _repeats_apart(group)]
     apart.sort(key=lambda group: _place(group[0]))
-    firsts = [group[0] for group in apart]
     # Told apart within one budget: the budget has a column of its own.
-    named = told_apart(
-        [f"{_budget(record)} {_called(record)}" for record in firsts],
-        [_row_identity(record) for record in firsts],
-        [record.run for record in firsts],
-    )
+    firsts = [group[0] for group in apart]
+    named = names_of(firsts, _row_identity, lambda record: f"{_budget(record)} {_called(record)}")
     labels = [name.split(" ", 1)[1] for name in named]
     first = records[0]
     return Section(
@@ -230,16 +214,19 @@ def _place(record: Record) -> tuple[int, int, bool, str]:
     return ends.get(record.selector, 1), record.rows, record.selector != "random", record.label
 
 
+def _result(record: Record) -> str:
+    return str(record.data["artefacts"]["evaluation"] or record.run)
+
+
 def _evaluations(group: Iterable[Record]) -> list[Record]:
-    return list({record.data["artefacts"]["evaluation"] or record.run: record for record in group}.values())
+    return list({_result(record): record for record in group}.values())
 
 
 def _repeats_apart(group: list[Record]) -> list[list[Record]]:
+    """The group; where one seed has two results, the runs of each result apart, none left out."""
     # Two results for one seed differ in something that a record does not tell: no average is right.
-    different = _evaluations(group)
-    if len({record.seed for record in different}) == len(different):
-        return [group]
-    return [[record] for record in different]
+    of_seeds = {(record.seed, _result(record)) for record in group}
+    return [group] if len({seed for seed, _ in of_seeds}) == len(of_seeds) else grouped(group, _result)
 
 
 def _row(group: Sequence[Record], called: str, ratio_of: Mapping[str, _Ratios]) -> Row:

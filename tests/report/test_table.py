@@ -2,6 +2,7 @@
 
 import csv
 import io
+from itertools import permutations
 
 import pytest
 from made_records import made
@@ -149,6 +150,16 @@ def test_two_results_of_one_seed_are_not_averaged() -> None:
     one, other = made("ifd", experiment="a"), made("ifd", experiment="b")
     (section,) = table([one, other]).sections
     assert {row.label for row in section.rows} == {f"ifd (run {record.run[:8]})" for record in (one, other)}
+
+
+def test_runs_that_share_one_of_two_results_of_a_seed_are_shown_with_it() -> None:
+    one, other, again = made("ifd", experiment="a"), made("ifd", experiment="b"), made("ifd", seed=1)
+    again = Record(again.path, {**again.data, "artefacts": one.data["artefacts"]})
+    for records in permutations([one, other, again]):
+        (section,) = table(records).sections
+        shown = sorted(sorted(row.runs) for row in section.rows)
+        assert shown == sorted([sorted([one.run, again.run]), [other.run]])
+        assert [row.seeds for row in section.rows] == [1, 1]
 
 
 def test_a_run_in_two_experiments_is_shown_once() -> None:

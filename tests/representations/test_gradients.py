@@ -194,6 +194,29 @@ def test_any_token_budget_and_rows_without_response(token_budget: int, tmp_path:
         np.testing.assert_allclose(one[known], other[known], rtol=1e-5, atol=1e-5 * np.abs(other[known]).max())
 
 
+def test_a_row_of_which_one_product_overflows_is_nan(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Gradients._summed
+
+    def overflowing(self: Gradients, *others: Any) -> np.ndarray:
+        found = real(self, *others)
+        found[1, 0] = np.inf
+        return found
+
+    monkeypatch.setattr(Gradients, "_summed", overflowing)
+    (products, squares), _ = with_gradients(
+        adapted_model(), lambda engine: engine.products(PAIRS, engine.collect(PAIRS[:2]))
+    )
+    found = np.column_stack((products, squares))
+    assert np.isnan(found).tolist() == [[row == 1] * 3 for row in range(len(PAIRS))]
+    assert not np.isinf(found).any()
+
+
+def test_a_norm_at_the_head_that_overflows_is_nan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "head_norms", lambda model, members: torch.full((len(members),), torch.inf))
+    found, _ = with_gradients(plain_model("llama"), lambda engine: engine.norms(PAIRS, "lm_head"))
+    assert np.isnan(found).all()
+
+
 def test_no_rows_at_all() -> None:
     model = adapted_model()
     for pairs in ([], [None, None]):

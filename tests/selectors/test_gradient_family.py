@@ -29,6 +29,7 @@ from dwbench.selectors.dynamic import Dynamic
 from dwbench.selectors.el2n import EL2N
 from dwbench.selectors.g2is import G2IS
 from dwbench.selectors.gist import GIST
+from dwbench.selectors.gradients import check_target
 from dwbench.selectors.grand import GraNd
 from dwbench.selectors.less import LESS
 from dwbench.selectors.losses import NO_RESPONSE
@@ -305,3 +306,15 @@ def test_a_model_without_a_value_projection_is_refused_beforehand(
     with pytest.raises(UserError, match="phi3 model without layers for 'last_v' gradients: take another model"):
         selector.check(context)
     GraNd().check(context)
+
+
+@pytest.mark.parametrize("spoil", [np.nan, np.inf])
+def test_a_target_row_with_one_entry_that_is_not_finite_is_refused(spoil: float) -> None:
+    found = np.ones((3, 2))
+    found[1, 0] = spoil
+    with pytest.raises(UserError, match="gradients of 1 of its rows are not finite"):
+        check_target(found)
+
+
+def test_a_target_row_without_gradient_beside_others_is_not_refused() -> None:
+    check_target(np.array([[0.0, 0.0], [0.0, 1.0]]))

@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dwbench.component import canonical_json
 from dwbench.records import Record
-from dwbench.report.labels import label, selection_identity, told_apart
+from dwbench.report.labels import by_method, by_pool, pool_identity
 from dwbench.report.perplexity import Perplexities, perplexities
 from dwbench.report.plots.style import COLOURS, GREY, Panel, Plot, draw, name_rows, rows_height
 from dwbench.report.str_ratio import CHOOSES_NOTHING
@@ -62,19 +61,9 @@ def spreads(records: Sequence[Record]) -> list[Spreads]:
     ranking are shown, for each budget.
     """
     found = [one for told in perplexities(records) for one in _told(told)]
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        if record.selector not in CHOOSES_NOTHING and record.rows:
-            groups.setdefault(canonical_json(_place(record)), []).append(record)
-    ordered = [group for _, group in sorted(groups.items())]
-    firsts = [group[0] for group in ordered]
-    titles = told_apart(
-        [_title(record) for record in firsts],
-        [_place(record) for record in firsts],
-        [record.run for record in firsts],
-    )
-    for title, group in zip(titles, ordered, strict=True):
-        same_pool = [record for record in records if _pool(record) == _pool(group[0])]
+    chosen = [record for record in records if record.selector not in CHOOSES_NOTHING and record.rows]
+    for title, group in by_pool(chosen, lambda record: {"rows": record.rows}, _title):
+        same_pool = [record for record in records if pool_identity(record) == pool_identity(group[0])]
         told = any(record.data["selection"].get("perplexity") for record in same_pool)
         found += [one for one in _ranked(title, group, same_pool) if not told or one.quantity == LENGTH]
     return [one for one in found if one.chosen]
@@ -104,30 +93,8 @@ def _quartiles(numbers: Mapping[str, float]) -> Three | None:
     return numbers["quartile_1"], numbers["median"], numbers["quartile_3"]
 
 
-def _pool(record: Record) -> dict[str, Any]:
-    return {
-        "dataset": {"name": record.dataset, "pool": record.data["dataset"]["fingerprints"]["pool"]},
-        "model": {"name": record.model, **record.tuned_model},
-    }
-
-
-def _place(record: Record) -> dict[str, Any]:
-    return {**_pool(record), "rows": record.rows}
-
-
 def _title(record: Record) -> str:
     return f"{record.dataset}, {record.model}: {record.rows:,} of {record.data['budget']['pool']:,} rows"
-
-
-def _by_method(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """By label; the runs of a method are its seeds, and what was done with its choice."""
-    methods: dict[str, list[Record]] = {}
-    for record in records:
-        methods.setdefault(canonical_json(selection_identity(record)), []).append(record)
-    firsts = [group[0] for group in methods.values()]
-    identities = [selection_identity(record) for record in firsts]
-    labels = told_apart([label(record) for record in firsts], identities, [record.run for record in firsts])
-    return dict(zip(labels, methods.values(), strict=True))
 
 
 def _ranked(title: str, records: Sequence[Record], same_pool: Sequence[Record]) -> list[Spreads]:
@@ -135,7 +102,7 @@ def _ranked(title: str, records: Sequence[Record], same_pool: Sequence[Record]) 
     placed = [record for record in records if _has_places(record)]
     found = []
     for (quantity, by), percentiles in _rankings(same_pool).items():
-        every = {name: _quartiles_in(percentiles, same) for name, same in _by_method(placed).items()}
+        every = {name: _quartiles_in(percentiles, same) for name, same in by_method(placed)}
         chosen = {name: one for name, one in every.items() if one}
         untold = tuple(name for name, one in every.items() if not one)
         found.append(Spreads(title, quantity, by, chosen, (25.0, 50.0, 75.0), True, untold))
