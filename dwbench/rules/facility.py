@@ -168,7 +168,7 @@ def sparse_facility_location(graph: Graph, k: int) -> Cover:
         served = served[similarity[served] > covered[served // width]]
         nearer, after = served // width, similarity[served]
         before = covered[nearer]
-        lost = np.clip(graph.similarity[nearer], before[:, None], after[:, None]) - before[:, None]
+        lost = np.maximum(np.minimum(graph.similarity[nearer], after[:, None]), before[:, None]) - before[:, None]
         gains -= np.bincount(graph.rows[nearer].ravel(), weights=lost.ravel(), minlength=n)
         gains[pick] = -np.inf
         covered[nearer] = after
@@ -306,7 +306,8 @@ def _served(rows: _Rows, served: np.ndarray, before: np.ndarray, after: np.ndarr
     for start in range(0, len(served), rows.at_once):
         part = slice(start, start + rows.at_once)
         block = rows.of(served[part])
-        np.clip(block, before[part, None], after[part, None], out=block)
+        np.minimum(block, after[part, None], out=block)
+        np.maximum(block, before[part, None], out=block)
         lost += block.sum(axis=0, dtype=np.float64) - before[part].sum(dtype=np.float64)
     return lost
 

@@ -2,9 +2,9 @@
 
 Every method runs in a process of its own (`diversity_worker.py`), one after another, on the same unit vectors, random
 ones or the embeddings of real rows (`--real`), with `--threads` threads, at most `--limit` seconds and `--memory` GB of
-address space. Told are the seconds from vectors to picks, the objective, worked out here in double precision in one way
-for all, and the peak of memory, imports and vectors included. A method that was stopped is told as `> limit`, one that
-failed by its error.
+address space. Told are the seconds from vectors to picks (the least of up to five runs where these are short), the
+objective, worked out here in double precision in one way for all, and the peak of memory, imports and vectors included.
+A method that was stopped is told as `> limit`, one that failed by its error.
 
 - facility location: dwbench exact (float32), stochastic and sparse; apricot-select (lazy) and submodlib-py
   (LazyGreedy) on clipped cosines made by NumPy, N x N, which they then hold in float64 and float32; both stochastic,
