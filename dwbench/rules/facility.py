@@ -5,12 +5,15 @@ negative similarities count as none.
 """
 
 import math
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from dwbench.rules.finite import check_finite
+from dwbench.rules.threads import blas_threads
 
 ALL = slice(None)
 
@@ -34,6 +37,9 @@ TILE = 1024
 
 BLOCK = 2**18
 """Similarities that are gone through together: few enough for a core's cache."""
+
+SHARED = 2**18
+"""Similarities from which on several threads share them."""
 
 TIE = {4: 1e-9, 8: 1e-12}
 """Gains that differ by no more than this for each row are equal: so much is rounding, for similarities around 1. By the
@@ -91,21 +97,22 @@ def facility_location(
     rows = _rows(similarities, n)
     everyone = np.arange(n)
     covered = np.zeros(n, dtype=rows.dtype)
-    gains = _served(rows, everyone, covered, np.full(n, np.inf, dtype=rows.dtype))
     extra = np.zeros(n) if worth is None else np.array(worth, dtype=np.float64)
-    if relative and gains.max(initial=0.0) > 0:
-        weight = weight / float(gains.max())
-    tie = weight * TIE[rows.dtype.itemsize] * n
     picks, values = np.empty(k, dtype=np.int64), np.empty(k)
-    for turn in range(k):
-        value = weight * gains + extra
-        pick = int((value >= value.max() - tie).argmax())
-        picks[turn], values[turn] = pick, value[pick]
-        extra[pick] = -np.inf
-        reach = rows.of(np.array([pick]))[0]
-        nearer = np.flatnonzero(reach > covered)
-        gains -= _served(rows, nearer, covered[nearer], reach[nearer])
-        covered[nearer] = reach[nearer]
+    with ThreadPoolExecutor(len(rows.spans)) as pool:
+        gains = _served(rows, pool, everyone, covered, np.full(n, np.inf, dtype=rows.dtype))
+        if relative and gains.max(initial=0.0) > 0:
+            weight = weight / float(gains.max())
+        tie = weight * TIE[rows.dtype.itemsize] * n
+        for turn in range(k):
+            value = weight * gains + extra
+            pick = int((value >= value.max() - tie).argmax())
+            picks[turn], values[turn] = pick, value[pick]
+            extra[pick] = -np.inf
+            reach = rows.of(np.array([pick]))[0]
+            nearer = np.flatnonzero(reach > covered)
+            gains -= _served(rows, pool, nearer, covered[nearer], reach[nearer])
+            covered[nearer] = reach[nearer]
     return Cover(picks, values)
 
 
@@ -156,8 +163,9 @@ def sparse_facility_location(graph: Graph, k: int) -> Cover:
     n, width = graph.rows.shape
     _check(n, k)
     to, similarity = graph.rows.ravel(), graph.similarity.ravel()
-    edges = np.argsort(to, kind="stable")  # those that lead to the first row, then to the second, ...
-    first = np.concatenate([[0], np.cumsum(np.bincount(to, minlength=n))])
+    ends = np.arange(0, n * width + 1, width)
+    by_end = csr_array((np.arange(n * width), to, ends), shape=(n, n)).tocsc()
+    edges, first = by_end.data, by_end.indptr  # those that lead to the first row, then to the second, ...
     covered = np.zeros(n, dtype=graph.similarity.dtype)
     gains = np.bincount(to, weights=np.maximum(similarity, 0), minlength=n)
     picks, added = np.empty(k, dtype=np.int64), np.empty(k)
@@ -274,12 +282,14 @@ def median_gamma(vectors: np.ndarray) -> float:
 
 
 class _Rows(NamedTuple):
-    """Similarities of n rows with their type, and how many rows of them to go through together."""
+    """Similarities of n rows with their type, how many rows of them to go through together, and the columns that each
+    thread takes."""
 
-    of: Callable[[np.ndarray], np.ndarray]
+    of: Similarities
     n: int
     dtype: np.dtype[np.floating]
     at_once: int
+    spans: tuple[slice, ...] = (ALL,)
 
 
 def _rows(similarities: Similarities, n: int) -> _Rows:
@@ -293,23 +303,33 @@ def _rows(similarities: Similarities, n: int) -> _Rows:
         block = similarities(np.arange(start, stop), slice(start, None))
         matrix[start:stop, start:] = block
         matrix[stop:, start:stop] = block[:, stop - start :].T
-    return _Rows(lambda positions: matrix[positions], n, dtype, max(1, BLOCK // max(n, 1)))
+    edges = np.linspace(0, n, blas_threads() + 1).astype(int).tolist()
+    spans = tuple(slice(start, stop) for start, stop in pairwise(edges))
+    return _Rows(lambda positions, columns=ALL: matrix[positions, columns], n, dtype, max(1, BLOCK // max(n, 1)), spans)
 
 
 def _dtype(similarities: Similarities, n: int) -> np.dtype[np.floating]:
     return similarities(np.arange(min(n, 1))).dtype
 
 
-def _served(rows: _Rows, served: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+def _served(
+    rows: _Rows, pool: ThreadPoolExecutor, served: np.ndarray, before: np.ndarray, after: np.ndarray
+) -> np.ndarray:
     """By how much each row's gain falls as the rows `served` [m], so far covered to `before`, are to `after`; [N]."""
-    lost = np.zeros(rows.n)
-    for start in range(0, len(served), rows.at_once):
-        part = slice(start, start + rows.at_once)
-        block = rows.of(served[part])
-        np.minimum(block, after[part, None], out=block)
-        np.maximum(block, before[part, None], out=block)
-        lost += block.sum(axis=0, dtype=np.float64) - before[part].sum(dtype=np.float64)
-    return lost
+
+    def lost(columns: slice) -> np.ndarray:
+        total = np.zeros(len(range(*columns.indices(rows.n))))
+        for start in range(0, len(served), rows.at_once):
+            part = slice(start, start + rows.at_once)
+            block = rows.of(served[part], columns)
+            np.minimum(block, after[part, None], out=block)
+            np.maximum(block, before[part, None], out=block)
+            total += block.sum(axis=0, dtype=np.float64) - before[part].sum(dtype=np.float64)
+        return total
+
+    if len(rows.spans) == 1 or len(served) * rows.n < SHARED:
+        return lost(ALL)
+    return np.concatenate(list(pool.map(lost, rows.spans)))
 
 
 def _check(n: int, k: int) -> None:

@@ -62,7 +62,7 @@ def novelselect(
         raise ValueError(f"k = {k} of {n} rows")
     groups = np.arange(n) if groups is None else groups
     terms = _Terms(distances, np.asarray(density, dtype=np.float32), form)
-    bounds = _Bounds(n, k, distance_power)
+    bounds = _Bounds(n, k, distance_power, form)
     picks, values = np.full(k, first), np.full(k, np.nan)
     taken, waiting = np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.bool_)
     for turn in range(k):
@@ -145,11 +145,13 @@ class _Bounds:
     inequality.) The last part is at most w(l) times what is above m, less w(h) times what is below.
     """
 
-    def __init__(self, n: int, k: int, power: float) -> None:
-        self.weight = np.concatenate([[0], rank_weights(k, power)]).astype(np.float32)
+    def __init__(self, n: int, k: int, power: float, form: Form) -> None:
+        weight = np.concatenate([[0], rank_weights(k + 1, power)])
+        self.weight = weight.astype(np.float32)
         """By rank; rank 0 weighs nothing."""
-        self._up_to = np.cumsum(self.weight, dtype=np.float64).astype(np.float32)
+        self._up_to = np.cumsum(weight).astype(np.float32)
         self._first = 2 ** np.arange(k.bit_length())  # rank of each group: 1, 2 to 3, 4 to 7, ...
+        self._leads = form == "paper"  # in the other form terms are keys, and ascend
         shape = (len(self._first), n)
         self._mean, self._lead = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
         self._above, self._below = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
@@ -159,14 +161,15 @@ class _Bounds:
     def at(self, size: int) -> np.ndarray:
         """The bounds in view of the first `size` picks, [N]."""
         bound = np.zeros(self._mean.shape[1], dtype=np.float32)
-        last = np.full_like(self._before[0], size)
+        of_last, up_to_last = self.weight[size], self._up_to[size]
         for group in reversed(range(self._there(size))):
             before = self._before[group]
-            of_first, of_last = self.weight.take(np.minimum(before + 1, size)), self.weight.take(last)
-            bound += (self._up_to.take(last) - self._up_to.take(before)) * self._mean[group]
-            bound += np.maximum(of_first - of_last, 0) * self._lead[group]
+            of_first, up_to_before = self.weight[1:].take(before), self._up_to.take(before)
+            bound += (up_to_last - up_to_before) * self._mean[group]
+            if self._leads:
+                bound += (of_first - of_last) * self._lead[group]
             bound += of_first * self._above[group] - of_last * self._below[group]
-            last = before
+            of_last, up_to_last = self.weight.take(before), up_to_before
         return bound
 
     def insert(self, turn: int, keys: np.ndarray, terms: np.ndarray) -> None:
@@ -190,7 +193,7 @@ class _Bounds:
         sizes = np.diff(first, append=size)
         mean = np.add.reduceat(terms, first, axis=1) / sizes.astype(np.float32)
         self._mean[:there, rows], self._mean[there:, rows] = mean.T, 0
-        if terms is not keys:
+        if self._leads:
             ahead = np.cumsum(terms - np.repeat(mean, sizes, axis=1), axis=1, dtype=np.float64)
             self._lead[:there, rows] = np.maximum(np.maximum.reduceat(ahead, first, axis=1), 0).T
         self._least[:there, rows], self._least[there:, rows] = keys[:, first].T, np.inf

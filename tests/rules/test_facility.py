@@ -157,6 +157,18 @@ def test_half_of_the_similarities_make_the_other(kernel: Any, monkeypatch: pytes
     np.testing.assert_allclose(found.gains, expected.gains, rtol=1e-9, atol=1e-12)
 
 
+def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = unit(101, 6)
+    monkeypatch.setattr(facility, "SHARED", 200)
+    alone, shared = [], []
+    for threads, found in ((1, alone), (3, shared), (200, shared)):
+        monkeypatch.setattr(facility, "blas_threads", lambda threads=threads: threads)
+        found.append(facility_location(cosine(vectors, np.float32), 101, 30))
+    for cover in shared:
+        assert cover.picks.tolist() == alone[0].picks.tolist()
+        assert cover.gains.tolist() == alone[0].gains.tolist()
+
+
 @pytest.mark.parametrize(("n", "held"), [(2000, True), (2001, False)])
 def test_no_more_similarities_are_held_than_allowed(n: int, held: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a tenth of the rows: 20,000 is the last N whose matrix is made."""
