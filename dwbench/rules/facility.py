@@ -38,8 +38,8 @@ TILE = 1024
 BLOCK = 2**18
 """Similarities that are gone through together: few enough for a core's cache."""
 
-SHARED = 2**18
-"""Similarities from which on several threads share them."""
+MANY, SHARED = 4096, 2**18
+"""Rows, and similarities, from which on several threads share them: with fewer that takes longer."""
 
 TIE = {4: 1e-9, 8: 1e-12}
 """Gains that differ by no more than this for each row are equal: so much is rounding, for similarities around 1. By the
@@ -99,8 +99,10 @@ def facility_location(
     covered = np.zeros(n, dtype=rows.dtype)
     extra = np.zeros(n) if worth is None else np.array(worth, dtype=np.float64)
     picks, values = np.empty(k, dtype=np.int64), np.empty(k)
-    with ThreadPoolExecutor(len(rows.spans)) as pool:
-        gains = _served(rows, pool, everyone, covered, np.full(n, np.inf, dtype=rows.dtype))
+    spans = _spans(n) if rows.of is not similarities else (ALL,)  # BLAS has its own threads
+    with ThreadPoolExecutor(len(spans)) as pool:
+        share = _Share(pool, spans)
+        gains = _served(rows, share, everyone, covered, np.full(n, np.inf, dtype=rows.dtype))
         if relative and gains.max(initial=0.0) > 0:
             weight = weight / float(gains.max())
         tie = weight * TIE[rows.dtype.itemsize] * n
@@ -111,7 +113,7 @@ def facility_location(
             extra[pick] = -np.inf
             reach = rows.of(np.array([pick]))[0]
             nearer = np.flatnonzero(reach > covered)
-            gains -= _served(rows, pool, nearer, covered[nearer], reach[nearer])
+            gains -= _served(rows, share, nearer, covered[nearer], reach[nearer])
             covered[nearer] = reach[nearer]
     return Cover(picks, values)
 
@@ -282,14 +284,12 @@ def median_gamma(vectors: np.ndarray) -> float:
 
 
 class _Rows(NamedTuple):
-    """Similarities of n rows with their type, how many rows of them to go through together, and the columns that each
-    thread takes."""
+    """Similarities of n rows with their type, and how many rows of them to go through together."""
 
     of: Similarities
     n: int
     dtype: np.dtype[np.floating]
     at_once: int
-    spans: tuple[slice, ...] = (ALL,)
 
 
 def _rows(similarities: Similarities, n: int) -> _Rows:
@@ -303,18 +303,26 @@ def _rows(similarities: Similarities, n: int) -> _Rows:
         block = similarities(np.arange(start, stop), slice(start, None))
         matrix[start:stop, start:] = block
         matrix[stop:, start:stop] = block[:, stop - start :].T
-    edges = np.linspace(0, n, blas_threads() + 1).astype(int).tolist()
-    spans = tuple(slice(start, stop) for start, stop in pairwise(edges))
-    return _Rows(lambda positions, columns=ALL: matrix[positions, columns], n, dtype, max(1, BLOCK // max(n, 1)), spans)
+    return _Rows(lambda positions, columns=ALL: matrix[positions, columns], n, dtype, max(1, BLOCK // max(n, 1)))
 
 
 def _dtype(similarities: Similarities, n: int) -> np.dtype[np.floating]:
     return similarities(np.arange(min(n, 1))).dtype
 
 
-def _served(
-    rows: _Rows, pool: ThreadPoolExecutor, served: np.ndarray, before: np.ndarray, after: np.ndarray
-) -> np.ndarray:
+class _Share(NamedTuple):
+    """Threads, and the columns that each takes."""
+
+    pool: ThreadPoolExecutor
+    spans: tuple[slice, ...]
+
+
+def _spans(n: int) -> tuple[slice, ...]:
+    edges = np.linspace(0, n, (blas_threads() if n >= MANY else 1) + 1).astype(int).tolist()
+    return tuple(slice(start, stop) for start, stop in pairwise(edges))
+
+
+def _served(rows: _Rows, share: _Share, served: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """By how much each row's gain falls as the rows `served` [m], so far covered to `before`, are to `after`; [N]."""
 
     def lost(columns: slice) -> np.ndarray:
@@ -327,9 +335,9 @@ def _served(
             total += block.sum(axis=0, dtype=np.float64) - before[part].sum(dtype=np.float64)
         return total
 
-    if len(rows.spans) == 1 or len(served) * rows.n < SHARED:
+    if len(share.spans) == 1 or len(served) * rows.n < SHARED:
         return lost(ALL)
-    return np.concatenate(list(pool.map(lost, rows.spans)))
+    return np.concatenate(list(share.pool.map(lost, share.spans)))
 
 
 def _check(n: int, k: int) -> None:

@@ -159,6 +159,7 @@ def test_half_of_the_similarities_make_the_other(kernel: Any, monkeypatch: pytes
 
 def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = unit(101, 6)
+    monkeypatch.setattr(facility, "MANY", 100)
     monkeypatch.setattr(facility, "SHARED", 200)
     alone, shared = [], []
     for threads, found in ((1, alone), (3, shared), (200, shared)):
