@@ -38,6 +38,9 @@ TILE = 1024
 BLOCK = 2**18
 """Similarities that are gone through together: few enough for a core's cache."""
 
+CELLS = 2**25
+"""Similarities among which nearest rows are searched at a time."""
+
 MANY, SHARED = 4096, 2**18
 """Rows, and similarities, from which on several threads share them: with fewer that takes longer."""
 
@@ -81,11 +84,11 @@ def facility_location(
     these get few, about N / i for the i-th pick. So all picks together cost about 1 + ln k passes over the N x N
     similarities, where evaluating anew costs one row of N for each look at a candidate.
 
-    Memory: N x N similarities up to `HELD` bytes; beyond that, blocks of `CHUNK` x N and a copy, and each pass works
-    the similarities out again.
+    Memory: N x N similarities up to `HELD` bytes; beyond that, blocks of `CHUNK` x N, two for cosines and five for
+    `rbf`, and each pass works the similarities out again.
 
     Args:
-        worth: what a row adds whatever else is chosen, [n]; None: nothing.
+        weight: at least 0. worth: what a row adds whatever else is chosen, [n]; None: nothing.
         relative: whether FL is divided by the largest FL of a single row, so that the first gain of FL is 1.
 
     Returns:
@@ -123,7 +126,7 @@ def stochastic_facility_location(similarities: Similarities, n: int, k: int, eps
 
     1 - 1/e - epsilon of the best in expectation (Mirzasoleiman et al. 2015), by n x ln(1 / epsilon) rows of
     similarities in all. Of equal gains the first row wins. Memory: N x N similarities up to `HELD` bytes; beyond that,
-    `CHUNK` x N, and a row is worked out whenever it is drawn.
+    two blocks of `CHUNK` x N, and a row is worked out whenever it is drawn.
 
     Raises ValueError unless 0 <= k <= n and 0 < epsilon < 1.
     """
@@ -157,7 +160,7 @@ def sparse_facility_location(graph: Graph, k: int) -> Cover:
     """The same on a graph: similarities that are not in it are 0. With all rows as neighbours, `facility_location`.
 
     A row that serves nobody new adds nothing; of equal gains the first row wins. The gains are those on the graph, so
-    that their sum is a lower bound of FL. Memory at its peak: 36 bytes for each of the N x K similarities, the graph
+    that their sum is a lower bound of FL. Memory at its peak: 44 bytes for each of the N x K similarities, the graph
     included.
 
     Raises ValueError unless 0 <= k <= N.
@@ -188,13 +191,13 @@ def sparse_facility_location(graph: Graph, k: int) -> Cover:
 def nearest_graph(similarities: Similarities, n: int, neighbours: int) -> Graph:
     """Every row's `neighbours` most similar rows (all where there are fewer), itself always among them.
 
-    Exact search, in chunks: no N x N numbers. Memory: 8 bytes for each of the N x K similarities in float32, and 0.4 GB
-    for a chunk of 2^25 similarities and its order. Of equally similar rows at the limit any may be taken.
+    Exact search, in chunks: no N x N numbers. Memory: 8 bytes for each of the N x K similarities in float32, and 20 for
+    each of the `CELLS` that are searched at a time. Of equally similar rows at the limit any may be taken.
     """
     width = min(n, neighbours)
     rows = np.empty((n, width), dtype=np.int32)
     similarity = np.empty((n, width), dtype=_dtype(similarities, n))
-    step = max(1, 2**25 // max(n, 1))
+    step = max(1, CELLS // max(n, 1))
     for start in range(0, n, step):
         here = np.arange(start, min(start + step, n))
         block = similarities(here)

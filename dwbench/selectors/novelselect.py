@@ -35,7 +35,7 @@ class NovelSelect:
     8B base model, of 256 tokens of text at most; here it is the run's `embedder`.
 
     Exact, by upper bounds: N k d for distances to picks, N k log k for the bounds, some 2 % of N k^2 / 2 for rows
-    worked out anew; memory 24 N log2 k bytes. Charged are the embeddings, the densities (N^2 d, in blocks of 256 x N)
+    worked out anew; memory 32 N log2 k bytes. Charged are the embeddings, the densities (N^2 d, in blocks of 256 x N)
     and this.
 
     Attributes:

@@ -267,6 +267,20 @@ def test_nearest_rows_as_by_sorting() -> None:
     np.testing.assert_allclose(graph.similarity, np.take_along_axis(similarity, graph.rows, axis=1), atol=1e-6)
 
 
+@pytest.mark.parametrize("held", [True, False])
+def test_parts_change_nothing(held: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    similarities = cosine(unit(120, 6), np.float32)
+    graph = nearest_graph(similarities, 120, 9)
+    whole = stochastic_facility_location(similarities, 120, 20, 0.1, 0)
+    monkeypatch.setattr(facility, "CELLS", 1000)
+    monkeypatch.setattr(facility, "CHUNK", 7)
+    if not held:
+        monkeypatch.setattr(facility, "HELD", 0)
+    in_parts = nearest_graph(similarities, 120, 9)
+    np.testing.assert_array_equal(np.sort(in_parts.rows, axis=1), np.sort(graph.rows, axis=1))
+    assert stochastic_facility_location(similarities, 120, 20, 0.1, 0).picks.tolist() == whole.picks.tolist()
+
+
 def groups(n: int) -> np.ndarray:
     """Rows in 50 groups, as texts on subjects are."""
     rng = np.random.default_rng(0)

@@ -180,6 +180,35 @@ def test_bounds_hold_and_are_worth_it(form: Form, distance_power: float, spread:
     assert np.median(tightness) < (1.1 if spread < 1 else 1.5), tightness
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_of_equal_distances_the_earlier_pick_ranks_first(form: Form) -> None:
+    generator = np.random.default_rng(3)
+    distance = np.triu(generator.integers(0, 4, size=(60, 60)).astype(np.float64), 1)
+    distance += distance.T
+    density = np.exp(generator.normal(size=60))
+    found = novelselect(of_matrix(distance), density, 30, 0, form=form)
+    for turn in range(1, 30):
+        earlier = found.picks[:turn]
+        best = -np.inf
+        for row in np.setdiff1d(np.arange(60), earlier):
+            keys = distance[row, earlier] * (1 if form == "paper" else density[row] + density[earlier])
+            terms = keys * density[earlier] if form == "paper" else keys
+            novelty_of_row = terms[np.argsort(keys, kind="stable")] @ (1 / np.arange(1, turn + 1)) / turn
+            best = max(best, novelty_of_row)
+            if row == found.picks[turn]:
+                chosen = novelty_of_row
+        assert chosen == pytest.approx(found.values[turn], rel=1e-5)
+        assert chosen >= best * (1 - 2 * TIE)
+
+
+def test_densities_beyond_single_precision() -> None:
+    vectors, density = points(50, seed=2), densities(points(50, seed=2), 5)
+    small = novelselect(cosine_distances(vectors), density, 20, 0)
+    large = novelselect(cosine_distances(vectors), density * 1e200, 20, 0)
+    assert large.picks.tolist() == small.picks.tolist()
+    np.testing.assert_allclose(large.values, small.values * 1e200)
+
+
 def test_few_rows_are_worked_out() -> None:
     vectors = points(1000, d=64, seed=9)
     distances = cosine_distances(vectors)
