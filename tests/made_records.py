@@ -49,7 +49,7 @@ def made(
     tuned = selector != "zero_shot"
     training = {
         "version": 1,
-        "identity": {"epochs": 2, "learning_rate": rate},
+        "identity": {"class": "dwbench.training.sft.LoraSFT", "epochs": 2, "learning_rate": rate},
         "rows": count,
         "epochs": 2,
         "steps": 3,

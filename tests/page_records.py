@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
 
 from made_records import POOL, cost, made
@@ -49,7 +50,7 @@ def sample(name: str, chosen: bool, *, input: str = "What?", response: str = "Th
     return {"id": name, "input": input, "response": response, "score": 0.5, "place": 3.0, "chosen": chosen}
 
 
-def study() -> list[Record]:
+def study(seeds: Sequence[int] = (0,)) -> list[Record]:
     """Selectors at two budgets with scores by row, ranks and samples, one of them with hostile texts and name; bounds;
     another data set with one budget and no scores by row."""
     draw = random.Random(0)
@@ -58,12 +59,13 @@ def study() -> list[Record]:
     seconds = {"random": 0.001, "ifd": 20.0, "low_ppl": 10.0, "nuggets": 900.0, "data_whisperer": 60.0}
     records = []
     for place, selector in enumerate(SELECTORS):
-        for rows in (50, 100):
+        for rows, seed in product((50, 100), seeds):
             values = [value + gains[selector] + draw.gauss(0, 0.02) for value in base]
             one = scored(
                 selector,
                 values,
                 rows=rows,
+                seed=seed,
                 label=f"ifd({HOSTILE})" if selector == "ifd" else selector,
                 scorer="smollm2-135m" if selector != "random" else None,
                 select=(seconds[selector], seconds[selector] * 1e13),

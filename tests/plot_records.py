@@ -90,7 +90,8 @@ def perplexities(name: str, first: float, median: float, third: float, **options
         "alone": {"chosen": nothing if name == "ifd" else chosen, "pool": pool},
     }
     by = {"version": 1, "name": "smollm2-135m", "identity": {}}
-    return with_(made(name, **options), selection={"perplexity": told, "perplexity_by": by})
+    ids = [f"row-{options.get('seed', 0)}-{number}" for number in range(100)]
+    return with_(made(name, **options), selection={"ids": ids, "perplexity": told, "perplexity_by": by})
 
 
 def everything() -> list[Record]:

@@ -49,7 +49,7 @@ def table(arguments: Sequence[str]) -> int:
         text = _leaderboard(shown, given.format, given.allow_mixed, width)
     else:
         text = _table(shown, records, numbers, given.format, given.allow_mixed, width)
-        if not view and given.format in ("text", "md"):
+        if not view and given.format != "csv":
             text += _perplexities(shown, given.format)
     print(text, end="")
     return 0
@@ -85,19 +85,20 @@ def _table(
     allow_mixed: bool,
     width: int,
 ) -> str:
-    from dwbench.report import formats, published
+    from dwbench.report import comparison, comparison_view, formats
     from dwbench.report.table import table as make_table
 
     made = make_table(shown, reference=reference, allow_mixed=allow_mixed)
     if not numbers:
         return formats.render(made, form, width=width)
-    return published.render(published.compare(made, numbers), made, form, width=width)
+    return comparison_view.render(comparison.compare(made, numbers), made, form, width=width)
 
 
 def _leaderboard(shown: "Sequence[Record]", form: str, allow_mixed: bool, width: int) -> str:
-    from dwbench.report import leaderboard
+    from dwbench.report.leaderboard import leaderboards
+    from dwbench.report.leaderboard_view import render
 
-    return leaderboard.render(leaderboard.leaderboards(shown, allow_mixed=allow_mixed), form, width=width)
+    return render(leaderboards(shown, allow_mixed=allow_mixed), form, width=width)
 
 
 def _perplexities(shown: "Sequence[Record]", form: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dwbench.records import Record
 from dwbench.report.formats import MISSING, WIDE, Column, Grid, draw
-from dwbench.report.labels import by_method, by_pool
+from dwbench.report.labels import by_method, by_pool, grouped
 
 HEADINGS = {
     "novelsum": "NovelSum",
@@ -33,7 +33,8 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Row:
-    """What one method chose: how many rows, over how many seeds, and the means of the numbers over these."""
+    """What one method chose: how many rows, how many different choices (the same under three seeds is one), and the
+    means of the numbers over these."""
 
     label: str
     rows: int
@@ -70,10 +71,11 @@ def _of_pool(title: str, records: Sequence[Record]) -> Diversity:
 
 
 def _row(name: str, records: Sequence[Record]) -> Row:
-    told = [record.data["selection"]["diversity"] for record in records]
+    choices = grouped(records, lambda record: sorted(record.data["selection"]["ids"]))
+    told = [same[0].data["selection"]["diversity"] for same in choices]
     known = [key for key in HEADINGS if all(key in numbers for numbers in told)]
     means = {key: sum(numbers[key] for numbers in told) / len(told) for key in known}
-    return Row(name, records[0].rows, len({record.seed for record in records}), means)
+    return Row(name, records[0].rows, len(choices), means)
 
 
 def render(found: Sequence[Diversity], form: str) -> str:

@@ -1,21 +1,23 @@
 """What selectors make of planted noise: the share of each kind among the chosen rows beside its share in the pool."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dwbench.component import canonical_json
 from dwbench.records import Record
 from dwbench.report.formats import WIDE, Column, Grid, draw
-from dwbench.report.labels import by_method, by_pool
+from dwbench.report.labels import by_method, by_pool, grouped
 from dwbench.report.str_ratio import CHOOSES_NOTHING
+
+Sign = Literal["+", "-"]
 
 CONFIDENCE = 0.95
 
 LEGEND = (
     "In brackets the ends of the exact (Clopper-Pearson) 95 % interval. +, -: the pool's share lies outside of it, and "
     "more or fewer of the kind are chosen; of 20 such intervals one is so by chance. Choices under several seeds are "
-    "taken together; a row that several of them have counts once for the width of the interval."
+    "taken together; a row that several of them have counts once for the width of the interval. A copy can't be told "
+    "from its original: a selector that never takes both still takes about half of the copies' share."
 )
 
 
@@ -32,7 +34,7 @@ class Share:
     def value(self) -> float:
         return self.count / self.of
 
-    def against(self, in_pool: float) -> Literal["+", "-", ""]:
+    def against(self, in_pool: float) -> Sign | Literal[""]:
         """Whether the interval lies above or below the pool's share, or holds it."""
         return "+" if self.low > in_pool else "-" if self.high < in_pool else ""
 
@@ -45,11 +47,13 @@ class Audit:
         title: data set, tuned model, rows and pool, and what tells it from others of these names.
         pool: share of each kind in the pool.
         selectors: for each label the shares of the kinds among what it chose, over all its different choices.
+        never: for each sign the kinds that can't get it in a single choice of so many rows.
     """
 
     title: str
     pool: dict[str, float]
     selectors: dict[str, dict[str, Share]]
+    never: dict[Sign, tuple[str, ...]]
 
 
 def share(count: int, of: int, different: int | None = None) -> Share:
@@ -90,7 +94,7 @@ def _audit(title: str, records: Sequence[Record]) -> Audit:
     selectors = {}
     for name, same in by_method(records):
         # A choice that several seeds or runs share is one choice.
-        group = list({canonical_json(sorted(record.data["selection"]["ids"])): record for record in same}.values())
+        group = [choice[0] for choice in grouped(same, lambda record: sorted(record.data["selection"]["ids"]))]
         chosen = sum(record.rows for record in group)
         different = len({id for record in group for id in record.data["selection"]["ids"]})
         counts = {kind: sum(one.data["selection"]["kinds"].get(kind, 0) for one in group) for kind in planted}
@@ -99,7 +103,20 @@ def _audit(title: str, records: Sequence[Record]) -> Audit:
         title=title,
         pool={kind: count / pool for kind, count in planted.items()},
         selectors=selectors,
+        never=out_of_reach(planted, records[0].rows),
     )
+
+
+def out_of_reach(planted: Mapping[str, int], k: int) -> dict[Sign, tuple[str, ...]]:
+    """For each sign the kinds that no choice of k rows of the pool has so many, or so few, of that they get it."""
+    pool = sum(planted.values())
+    # The more there are, the higher lies the interval: it is enough to look at the most and the least that can be.
+    most = {kind: share(min(k, count), k).against(count / pool) for kind, count in planted.items()}
+    least = {kind: share(max(0, k - pool + count), k).against(count / pool) for kind, count in planted.items()}
+    return {
+        "+": tuple(kind for kind, sign in most.items() if sign != "+"),
+        "-": tuple(kind for kind, sign in least.items() if sign != "-"),
+    }
 
 
 def render(found: Sequence[Audit], form: str) -> str:
@@ -113,7 +130,15 @@ def _grid(audit: Audit) -> Grid:
     for kind, in_pool in audit.pool.items():
         cells = [_cell(shares[kind], in_pool) for shares in audit.selectors.values()]
         columns.append(Column(kind, (f"{in_pool:.1%}", *cells)))
-    return Grid(f"{audit.title}: per cent of the chosen rows, with exact 95 % intervals", tuple(columns))
+    signs: dict[tuple[str, ...], list[str]] = {}
+    for sign, kinds in audit.never.items():
+        signs.setdefault(kinds, []).append(sign)
+    below = tuple(
+        f"A single choice of so many rows can't get a {' or '.join(same)} for {', '.join(kinds)}, whatever it holds."
+        for kinds, same in signs.items()
+        if kinds
+    )
+    return Grid(f"{audit.title}: per cent of the chosen rows, with exact 95 % intervals", tuple(columns), below=below)
 
 
 def _cell(found: Share, in_pool: float) -> str:

@@ -1,6 +1,7 @@
-"""Selectors in order of quality, and what of that order is more than chance; from the scores by test row in records."""
+"""Selectors in order of quality, and what of that order is more than chance; from the scores by test row in records.
+`leaderboard_view` draws it."""
 
-import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,10 +12,17 @@ from dwbench.component import canonical_json
 from dwbench.errors import UserError
 from dwbench.records import Record
 from dwbench.report.contenders import Contender, Evaluation, different, pairs
-from dwbench.report.formats import MISSING, Column, Grid, arrow, csv_text, draw
+from dwbench.report.formats import arrow
 from dwbench.report.labels import told_apart
-from dwbench.report.overall import Overall, grid, over_budgets
-from dwbench.report.statistics import DRAWS, Interval, Resampling, holm, probability_of_improvement, rank_stability
+from dwbench.report.overall import Overall, over_budgets
+from dwbench.report.statistics import (
+    Interval,
+    Resampling,
+    holm,
+    probability_of_improvement,
+    rank_stability,
+    ranks,
+)
 from dwbench.report.table import Section, table
 
 BASELINE = "random"
@@ -71,6 +79,7 @@ class Leaderboard:
         title: data set, model, budget and metric.
         setting: the title without budget and metric; what boards of several budgets share.
         stability: mean Kendall's tau between the rankings of two seeds; None where there is no pair of seeds.
+        unsteady: selectors without the seeds that the ranking was repeated under, which `stability` leaves out.
     """
 
     title: str
@@ -82,11 +91,20 @@ class Leaderboard:
     entries: tuple[Entry, ...]
     stability: float | None
     setting: str
+    unsteady: tuple[str, ...] = ()
 
     @property
     def ranked(self) -> list[Entry]:
         """All but the bounds, best first."""
         return [entry for entry in self.entries if entry.verdict != "bound"]
+
+    @property
+    def places(self) -> dict[str, float]:
+        """By label of the ranked, 1 the best; equals share the mean of theirs."""
+        if not self.ranked:
+            return {}
+        scores = np.array([[_sign(self.metric) * entry.score.mean for entry in self.ranked]])
+        return dict(zip((entry.label for entry in self.ranked), ranks(scores)[0].tolist(), strict=True))
 
     @property
     def one_seed(self) -> bool:
@@ -118,11 +136,11 @@ def leaderboards(records: Sequence[Record], *, allow_mixed: bool = False) -> lis
 
 def overall(boards: Sequence[Leaderboard]) -> list[Overall]:
     """One ranking for each setting and metric that has boards of several budgets."""
-    return list(_overall(boards).values())
+    return list(standings(boards).values())
 
 
-def _overall(boards: Sequence[Leaderboard]) -> dict[tuple[str, str], Overall]:
-    """By setting and metric."""
+def standings(boards: Sequence[Leaderboard]) -> dict[tuple[str, str], Overall]:
+    """`overall`, by setting and metric."""
     groups: dict[tuple[str, str], list[Leaderboard]] = {}
     for board in boards:
         groups.setdefault((board.setting, board.metric), []).append(board)
@@ -193,6 +211,7 @@ def _board(
     ]
     entries.sort(key=lambda entry: (-sign * entry.score.mean, entry.label))
     rows = group[0].first.rows
+    repeated = _repeated(scores)
     return Leaderboard(
         title=f"{setting}: {rows:,} rows, {metric} {arrow(metric)}",
         dataset=section.dataset,
@@ -201,8 +220,9 @@ def _board(
         metric=metric,
         test_rows=n,
         entries=tuple(entries),
-        stability=_stability(scores),
+        stability=_stability(repeated),
         setting=setting,
+        unsteady=tuple(name for name in scores if name not in repeated),
     )
 
 
@@ -234,10 +254,18 @@ def _verdict(name: str, baseline: str | None, against: Against | None, sign: int
         return "baseline"
     if against is None:
         return "no seed in common with random" if baseline else "no run of random"
-    # Two conditions: p is corrected for the number of selectors; of one seed test and interval are made differently.
-    if against.p >= LEVEL or not against.difference.excludes_zero:
+    # One seed compares one adapter with one other: the luck of both draws is in it, whatever the test rows say.
+    if against.seeds == 1 or against.p >= LEVEL or not against.difference.excludes_zero:
         return UNCLEAR
     return "better than random" if sign * against.difference.mean > 0 else "worse than random"
+
+
+def _repeated(scores: dict[str, dict[int, Evaluation]]) -> dict[str, dict[int, Evaluation]]:
+    """Those under all seeds that more than half of them have; all, where these are fewer than two."""
+    seeds = Counter(seed for by_seed in scores.values() for seed in by_seed)
+    common = {seed for seed, count in seeds.items() if 2 * count > len(scores)}
+    found = {name: by_seed for name, by_seed in scores.items() if common <= by_seed.keys()}
+    return found if len(common) > 1 and len(found) > 1 else scores
 
 
 def _stability(scores: dict[str, dict[int, Evaluation]]) -> float | None:
@@ -246,129 +274,3 @@ def _stability(scores: dict[str, dict[int, Evaluation]]) -> float | None:
     once = {tuple(by_seed[seed].artefact for by_seed in scores.values()): seed for seed in common}
     means = [[by_seed[seed].scores.mean() for by_seed in scores.values()] for seed in once.values()]
     return rank_stability(np.array(means)) if means else None
-
-
-def render(boards: Sequence[Leaderboard], form: str, *, width: int = 100) -> str:
-    """The boards, then the rankings over several budgets, as text, md or latex; or csv (full precision)."""
-    if form == "csv":
-        return _csv(boards)
-    grids = [*(_grid(board) for board in boards), *(grid(one) for one in overall(boards))]
-    return draw(grids, _notes(boards), form, width=width)
-
-
-OF_ONE_SEED = (
-    f"Of one seed: intervals in brackets, 95 %, by a bootstrap of {DRAWS:,} draws of the test rows; p by flipping "
-    "signs of rows at random."
-)
-OF_SEVERAL = (
-    "Of several seeds: intervals in brackets, 95 %, and p by Student's t, seeds and test rows as crossed random "
-    "effects, degrees of freedom by Satterthwaite. Two seeds are a rough basis."
-)
-
-
-NOTES = (
-    OF_ONE_SEED,
-    OF_SEVERAL,
-    "p: mean difference from random, paired by seed and test row, two-sided, corrected by Holm for the selectors "
-    "of the board. P(better): how likely a run does better than one of random's on a test row, ties counted half.",
-    f"A selector is called better or worse where p < {LEVEL} and the interval of the difference is without 0.",
-)
-
-
-def _notes(boards: Sequence[Leaderboard]) -> list[str]:
-    """Of `NOTES` those on what occurs."""
-    counts = {entry.seeds for board in boards for entry in board.entries}
-    counts |= {entry.against.seeds for board in boards for entry in board.entries if entry.against}
-    absent = {OF_ONE_SEED: 1 not in counts, OF_SEVERAL: max(counts) == 1}
-    return [note for note in NOTES if not absent.get(note)]
-
-
-def _grid(board: Leaderboard) -> Grid:
-    entries = board.entries
-    places = {entry.label: str(place) for place, entry in enumerate(board.ranked, 1)}
-    against = [entry.against for entry in entries]
-    columns = [
-        Column("selector", tuple(entry.label for entry in entries)),
-        Column("rank", tuple(places.get(entry.label, MISSING) for entry in entries)),
-        Column("seeds", tuple(str(entry.seeds) for entry in entries)),
-        Column("score", _intervals([entry.score for entry in entries])),
-        Column(
-            "difference\nfrom random", _intervals([one.difference if one else None for one in against], signed=True)
-        ),
-        Column("p", tuple(_p(one.p) if one else MISSING for one in against)),
-        Column("P(better)", tuple(f"{one.better:.2f}" if one else MISSING for one in against)),
-        Column("", tuple(_said(entry) for entry in entries)),
-    ]
-    return Grid(board.title, tuple(columns), below=tuple(_told(board)))
-
-
-def _said(entry: Entry) -> str:
-    """The verdict; a difference that rests on one seed says so wherever it is quoted."""
-    one_seed = entry.against is not None and entry.against.seeds == 1
-    return f"{entry.verdict} (one seed)" if one_seed and entry.verdict != UNCLEAR else entry.verdict
-
-
-def _told(board: Leaderboard) -> list[str]:
-    told = []
-    if board.one_seed:
-        told.append(
-            f"One seed: intervals and tests cover the draw of the {board.test_rows:,} test rows only. With another "
-            "seed the selectors may come in another order."
-        )
-    fewer = [
-        f"{one.label} {one.against.seeds}" for one in board.ranked if one.against and one.against.seeds < one.seeds
-    ]
-    if fewer:
-        told.append(f"Paired with random under fewer seeds than it has: {', '.join(fewer)}.")
-    if board.stability is not None:
-        told.append(
-            f"Agreement of two seeds on the ranking (mean Kendall's tau): {board.stability:.2f}; 1: the same "
-            "ranking, 0: by chance."
-        )
-    return told
-
-
-def _intervals(intervals: Sequence[Interval | None], *, signed: bool = False) -> tuple[str, ...]:
-    """`mean [low, high]`, all with as many decimals: two digits of the smallest half width."""
-    halves = [(one.high - one.low) / 2 for one in intervals if one is not None and one.high > one.low]
-    decimals = min(4, max(1, 1 - math.floor(math.log10(min(halves))))) if halves else 3
-    form = f"{'+' if signed else ''}.{decimals}f"
-    return tuple(
-        MISSING if one is None else f"{one.mean:{form}} [{one.low:{form}}, {one.high:{form}}]" for one in intervals
-    )
-
-
-def _p(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _csv(boards: Sequence[Leaderboard]) -> str:
-    head = ["dataset", "model", "budget_rows", "metric", "test_rows", "selector", "seeds", "score", "low", "high"]
-    head += ["difference", "difference_low", "difference_high", "paired_seeds", "p_holm", "p_better", "verdict"]
-    head += ["seeds_tau", "setting", "rank", "mean_rank", "interval_by", "difference_by"]
-    means = {
-        (*place, standing.label): standing.mean
-        for place, ranking in _overall(boards).items()
-        for standing in ranking.standings
-    }
-    lines = []
-    for board in boards:
-        places = {entry.label: place for place, entry in enumerate(board.ranked, 1)}
-        for entry in board.entries:
-            cells: list[object] = [board.dataset, board.model, board.budget, board.metric, board.test_rows]
-            cells += [entry.label, entry.seeds, entry.score.mean, entry.score.low, entry.score.high]
-            one = entry.against
-            cells += [one.difference.mean, one.difference.low, one.difference.high] if one else [None] * 3
-            cells += [one.seeds, one.p, one.better] if one else [None] * 3
-            cells += [entry.verdict, board.stability, board.setting, places.get(entry.label)]
-            cells += [
-                means.get((board.setting, board.metric, entry.label)),
-                _by(entry.seeds),
-                _by(one.seeds) if one else None,
-            ]
-            lines.append(cells)
-    return csv_text(head, lines)
-
-
-def _by(seeds: int) -> str:
-    return "bootstrap of rows" if seeds == 1 else "t, crossed seeds and rows"

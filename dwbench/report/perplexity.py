@@ -5,21 +5,23 @@ from dataclasses import dataclass
 
 from dwbench.records import Record
 from dwbench.report.formats import MISSING, WIDE, Column, Grid, draw
-from dwbench.report.labels import by_method, by_pool
+from dwbench.report.labels import by_method, by_pool, grouped
 
 FRONTS = {"given_prompt": "given the prompt", "alone": "alone"}
 NUMBERS = {"mean": "mean", "quartile_1": "1st quartile", "median": "median", "quartile_3": "3rd quartile"}
 
 LEGEND = (
     "Perplexity of responses, end of turn included: given the prompt of the row, and alone (behind the bare header of "
-    "an answer). Over seeds the mean of each number. Rows without a response have none and are left out."
+    "an answer). Over seeds the mean of each number; a choice that several seeds share is one. Rows without a response "
+    "have none and are left out."
 )
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one method chose, or the pool (`seeds` 0): how many rows, over how many seeds, and the means over these of
-    the numbers (`NUMBERS`) by what stands in front of the response (`FRONTS`)."""
+    """What one method chose, or the pool (`seeds` 0): how many rows, how many different choices (the same under three
+    seeds is one), and the means over these of the numbers (`NUMBERS`) by what stands in front of the response
+    (`FRONTS`)."""
 
     label: str
     rows: int
@@ -59,9 +61,10 @@ def _of_pool(title: str, records: Sequence[Record]) -> Perplexities:
 
 
 def _row(name: str, records: Sequence[Record]) -> Row:
-    told = [record.data["selection"]["perplexity"] for record in records]
+    choices = grouped(records, lambda record: sorted(record.data["selection"]["ids"]))
+    told = [same[0].data["selection"]["perplexity"] for same in choices]
     numbers = {front: _known([one[front]["chosen"] for one in told]) for front in FRONTS}
-    return Row(name, records[0].rows, len({record.seed for record in records}), numbers)
+    return Row(name, records[0].rows, len(choices), numbers)
 
 
 def _known(told: Sequence[Mapping[str, float]]) -> dict[str, float]:

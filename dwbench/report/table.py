@@ -36,7 +36,7 @@ class Row:
     several rows may share. `budget` is in rows, None for `zero_shot`; `selection_seconds`, `tuning_seconds` (on the
     chosen rows), `ratio`, `tuning_ratio` (see `tuning_ratios`), `tuned_tokens` and `response_length` (tokens of a
     chosen response) are means over the runs; `seeds` counts different evaluations: a deterministic run repeated under
-    three seeds is one.
+    three seeds is one. `training` is what it was tuned by, with all settings; empty where it was not.
     """
 
     label: str
@@ -51,6 +51,7 @@ class Row:
     response_length: float | None
     runs: tuple[str, ...]
     name: str
+    training: str
 
 
 class _Ratios(NamedTuple):
@@ -62,12 +63,13 @@ class _Ratios(NamedTuple):
 
 @dataclass(frozen=True)
 class Section:
-    """The rows of one data set and model, and the metrics that they have, in order."""
+    """The rows of one data set and model, and the metrics that they have, in order. `pool` and `test` count rows."""
 
     dataset: str
     model: str
     title: str
     pool: int
+    test: int
     metrics: tuple[str, ...]
     rows: tuple[Row, ...]
 
@@ -204,6 +206,7 @@ def _section(records: Sequence[Record], title: str, ratio_of: Mapping[str, _Rati
         model=first.model,
         title=title,
         pool=int(first.data["budget"]["pool"]),
+        test=int(first.data["dataset"]["rows"].get("test", 0)),
         metrics=tuple(dict.fromkeys(name for record in records for name in record.metrics)),
         rows=tuple(_row(group, called, ratio_of) for group, called in zip(apart, labels, strict=True)),
     )
@@ -252,7 +255,17 @@ def _row(group: Sequence[Record], called: str, ratio_of: Mapping[str, _Ratios]) 
         response_length=_mean([_response_length(record) for record in group]),
         runs=tuple(record.run for record in group),
         name=_called(group[0]),
+        training=_training(group[0]),
     )
+
+
+def _training(record: Record) -> str:
+    """`LoraSFT(r=8, ..., learning_rate=0.0001)`, the rate being the one that was taken."""
+    if record.training is None:
+        return ""
+    settings = {**record.training["identity"], "learning_rate": record.training["learning_rate"]}
+    called = str(settings.pop("class")).rpartition(".")[2]
+    return f"{called}({', '.join(f'{name}={value}' for name, value in settings.items())})"
 
 
 def _response_length(record: Record) -> float | None:

@@ -8,11 +8,21 @@ from dwbench.records import Record
 from dwbench.report.diversity import diversities, render
 
 
-def told(selector: str, seed: int, rows: int = 10, encoder: str = "minilm", **numbers: float) -> Record:
+def told(
+    selector: str, seed: int, rows: int = 10, encoder: str = "minilm", choice: int | None = None, **numbers: float
+) -> Record:
+    """A record of the choice of this number; None: each seed has one of its own."""
     record = made(selector, rows=rows, seed=seed)
-    told = {"diversity": numbers, "described_by": {"version": 1, "name": encoder, "identity": {}}}
+    ids = [f"row-{seed if choice is None else choice}-{number}" for number in range(rows)]
+    told = {"ids": ids, "diversity": numbers, "described_by": {"version": 1, "name": encoder, "identity": {}}}
     data = {**record.data, "selection": {**record.data["selection"], **told}}
     return dataclasses.replace(record, data=data)
+
+
+def test_a_choice_that_seeds_share_is_one() -> None:
+    (found,) = diversities([told("ifd", seed, choice=seed // 2, vendi=(2.0, 5.0)[seed // 2]) for seed in range(3)])
+    (row,) = found.rows
+    assert (row.seeds, row.numbers) == (2, {"vendi": 3.5})
 
 
 def test_seeds_are_averaged_and_what_is_unknown_is_shown_as_missing() -> None:

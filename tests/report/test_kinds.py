@@ -7,7 +7,7 @@ from made_records import made
 from scipy.stats import binomtest
 
 from dwbench.records import Record
-from dwbench.report.kinds import audits, render, share
+from dwbench.report.kinds import audits, out_of_reach, render, share
 
 POOL = {"clean": 700, "copy": 100, "wrong_response": 200}
 
@@ -74,6 +74,25 @@ def test_seeds_are_taken_together_and_methods_apart() -> None:
     assert "0% [0, 31] -" in text  # clean, 70 % of the pool
     assert "exact (Clopper-Pearson)" in text
     assert render([audit], "md").count("|") > text.count("|")
+
+
+def test_kinds_too_rare_for_a_sign_are_told() -> None:
+    planted_kinds = {"clean": 39, "wrong_response": 12, "copy": 5, "truncated": 3, "empty": 1}
+    found = out_of_reach(planted_kinds, 18)
+    for sign, kinds in found.items():
+        for kind, count in planted_kinds.items():
+            possible = {share(number, 18).against(count / 60) for number in range(min(18, count) + 1)}
+            assert (sign in possible) == (kind not in kinds)
+    assert found == {"+": ("truncated", "empty"), "-": ("copy", "truncated", "empty")}
+    # 58 of 60 rows hold 37 clean ones at least.
+    assert out_of_reach(planted_kinds, 58)["-"] == tuple(planted_kinds)
+    (audit,) = audits([planted("random", 0, clean=10)])
+    assert audit.never == {"+": ("clean",), "-": ("copy", "wrong_response")}
+    for form in ("text", "md", "latex"):
+        text = render([audit], form)
+        assert "get a + for clean, whatever it holds" in text
+        assert "get a - for copy, " in text
+        assert "half of the copies' share" in " ".join(text.split())
 
 
 def test_two_pools_of_one_size_are_told_apart() -> None:

@@ -11,10 +11,12 @@ from made_records import made
 
 from dwbench.config import conf_folder
 from dwbench.records import Record
-from dwbench.report import leaderboard
+from dwbench.report.comparison import compare
+from dwbench.report.comparison_view import render as render_published
 from dwbench.report.formats import Column, Grid, draw, render, tex
-from dwbench.report.published import compare, published
-from dwbench.report.published import render as render_published
+from dwbench.report.leaderboard import leaderboards
+from dwbench.report.leaderboard_view import render as render_boards
+from dwbench.report.published import published
 from dwbench.report.table import table
 
 NAMES = sorted(path.stem for path in (conf_folder() / "published").glob("*.csv"))
@@ -94,7 +96,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "nasty": nasty,
     "wide": wide,
     "main": lambda: render(table(records()), "latex"),
-    "leaderboard": lambda: leaderboard.render(leaderboard.leaderboards(records()), "latex"),
+    "leaderboard": lambda: render_boards(leaderboards(records()), "latex"),
     **{name: partial(of_experiment, name) for name in NAMES},
 }
 

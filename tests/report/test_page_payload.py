@@ -9,6 +9,7 @@ from made_records import POOL, made
 from page_records import HOSTILE, chosen_only, enriched, one, said, sample, scored, study
 
 from dwbench.records import Record
+from dwbench.report.page.ablations import commands
 from dwbench.report.page.payload import payload
 from dwbench.report.page.published_points import every_published, points
 from dwbench.report.page.rows import fronts, pareto, rows
@@ -33,6 +34,12 @@ def test_other_training_makes_another_setting_and_zero_shot_belongs_to_both() ->
 def test_other_evaluation_makes_another_setting() -> None:
     found = settings([made(), made("ifd", nll_rows=8), made("zero_shot")])
     assert sorted(len(one.records) for one in found) == [1, 2]
+
+
+def test_commands_that_are_shown_suit_every_configured_model() -> None:
+    (setting,) = settings([made()])
+    layers = commands(setting)["layer"].partition("selector.layer=")[2].split(",")
+    assert max(map(int, layers)) < 16  # the layers of llama3.2-1b-instruct, the fewest
 
 
 def test_hardware_is_not_mixed_unless_asked_for() -> None:
@@ -112,16 +119,15 @@ def test_a_cost_that_is_not_known_is_on_no_front() -> None:
 
 
 def test_what_pays_is_said_first() -> None:
-    setting = payload(study(), ())["settings"][0]
+    setting = payload(study(seeds=(0, 1, 2)), ())["settings"][0]
     told = setting["said"]["metrics"]["rouge_l"]
     paying = {budget: said(sentence) for budget, sentence in told["pays"]}
     assert paying[100].startswith("100 rows: on the front and better than random by more than chance: data_whisperer (")
     assert "nuggets" in paying[100]
-    assert "(one seed)" in paying[100]
     assert "low_ppl" not in paying[100]
     (verdicts,) = [said(sentence) for budget, sentence in told["verdicts"] if budget == 50]
     assert "worse than random: low_ppl" in verdicts
-    assert "one seed" in verdicts
+    assert "over seeds and rows" in verdicts
     better = verdicts.split("better than random: ")[1].split(";")[0]
     assert {"nuggets", "data_whisperer"} == set(better.split(", "))
     front = said(told["fronts"]["seconds"][0][1])
@@ -229,7 +235,11 @@ def test_perplexity_as_recorded_goes_with_the_pools() -> None:
         fronts = {"given_prompt": front, "alone": front}
         return enriched(
             made("ifd", seed=seed),
-            selection={"perplexity": fronts, "perplexity_by": {"name": by, "identity": {"weights": by}}},
+            selection={
+                "ids": [f"row-{seed}-{number}" for number in range(100)],
+                "perplexity": fronts,
+                "perplexity_by": {"name": by, "identity": {"weights": by}},
+            },
         )
 
     every = [told(0, 2.0), told(1, 3.0), told(2, 9.0, by="another")]

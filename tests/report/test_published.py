@@ -8,13 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_records import made
+from made_records import POOL, made
+from page_records import enriched
 
 from dwbench.commands.show import table as table_command
 from dwbench.config import conf_folder
 from dwbench.errors import UserError
 from dwbench.records import Record
-from dwbench.report.published import COLUMNS, Cell, Comparison, Published, compare, published, render
+from dwbench.report.comparison import Cell, Comparison, compare
+from dwbench.report.comparison_view import render
+from dwbench.report.published import COLUMNS, Published, published
 from dwbench.report.table import Table, table
 
 NAMES = sorted(path.stem for path in (conf_folder() / "published").glob("*.csv"))
@@ -110,8 +113,86 @@ def test_two_numbers_of_the_paper_for_one_cell_have_a_line_each() -> None:
 def test_what_is_at_no_budget_of_the_paper_is_told() -> None:
     made_table = table([made("ifd"), made("ifd", rows=300), made("random", rows=50), made("zero_shot")])
     (one,) = compare(made_table, [number("ifd"), number("ifd", "5%+10%")])
-    assert one.left_out == ("zero_shot", "random at 50 rows", "ifd at 300 rows")
+    assert [(cell.selector, cell.budget) for cell in one.left_out] == [
+        ("zero_shot", ""),
+        ("random", "50"),
+        ("ifd", "300"),
+    ]
     assert "(--plain shows it): zero_shot; random at 50 rows; ifd at 300 rows." in render([one], made_table, "md")
+
+
+def test_what_is_left_out_stands_in_the_csv() -> None:
+    made_table = table([made("ifd"), made("random", rows=50, train_seconds=20.0), made("full", train_seconds=200.0)])
+    quality, cost = compare(made_table, [number("ifd"), number("ifd", metric="str_with_tuning", value=1.0)])
+    lines = list(csv.DictReader(io.StringIO(render([quality, cost], made_table, "csv"))))
+    told = {(line["metric"], line["selector"], line["budget"]): (line["ours"], line["paper"]) for line in lines}
+    assert told["rouge_l", "random", "50"] == ("25.0", "")
+    assert told["rouge_l", "full", "1000"] == ("25.0", "")
+    assert float(told["str_with_tuning", "random", "50"][0]) == pytest.approx(0.11)
+    # What a bound costs is known without a run.
+    assert ("str_with_tuning", "full", "1000") not in told
+
+
+def test_what_ours_was_tuned_by_and_scored_on_is_told() -> None:
+    records = [made("ifd"), made("random", rate=1e-5), made("zero_shot")]
+    part = enriched(made("miwv"), dataset={"rows": {"pool": POOL, "target": 50, "test": 200}})
+    made_table = table([*records, part])
+    numbers = [number("ifd"), number(), number("miwv"), number("zero_shot", "")]
+    text = render(compare(made_table, numbers), made_table, "md")
+    assert "- Ours tuned by LoraSFT(epochs=2, learning_rate=0.0001).\n" in text
+    assert "- Ours tuned by LoraSFT(epochs=2, learning_rate=1e-05).\n" in text
+    assert "Of ours scored on fewer than the 200 test rows: 64 (miwv).\n" in text
+    assert text.count("scored on fewer") == 1
+    lines = csv.DictReader(io.StringIO(render(compare(made_table, numbers), made_table, "csv")))
+    found = {line["selector"]: line for line in lines if line["ours"]}
+    assert (found["miwv"]["test_rows"], found["miwv"]["ours_rows"], found["miwv"]["pool_rows"]) == ("200", "64", "1000")
+    assert found["random"]["ours_training"] == "LoraSFT(epochs=2, learning_rate=1e-05)"
+    assert found["zero_shot"]["ours_training"] == ""
+
+
+def test_what_ran_without_a_number_is_unknown() -> None:
+    differ = {"hardware.cores": {"selection": [2], "training": [64], "evaluation": [2]}}
+    made_table = table([enriched(made("ifd"), environments_differ=differ)], allow_mixed=True)
+    numbers = [
+        number(name, metric=metric, value=1.0)
+        for metric in ("str_with_tuning", "total_seconds")
+        for name in ("ifd", "miwv")
+    ]
+    comparisons = compare(made_table, numbers)
+    assert len(comparisons) == 2
+    for one in comparisons:
+        assert (cells(one)["ifd", "10%"].ours, cells(one)["ifd", "10%"].ran) == (None, True)
+    text = render(comparisons, made_table, "md")
+    assert text.count("| ifd | unknown |") == text.count("| miwv | missing |") == 2
+    assert "unknown: ran, but" in text
+
+
+def test_a_number_counts_once_however_many_of_our_sections_it_stands_in() -> None:
+    part = enriched(made("ifd", seed=1), dataset={"rows": {"pool": POOL, "target": 50, "test": 200}})
+    made_table = table([made("ifd"), part])
+    comparisons = compare(made_table, [number("ifd"), replace(number("miwv"), source="Figure 3")])
+    assert len(comparisons) == 2
+    told = "Ours: 1 of the 2 numbers of the paper, 1 of them measured off a figure."
+    assert told in render(comparisons, made_table, "text")
+
+
+def test_budgets_stand_in_the_papers_order() -> None:
+    made_table = table([made("ifd"), made("miwv", rows=50)])
+    numbers = [replace(number("low_ppl", budget), dataset="bioinstruct") for budget in ("1%", "5%+10%", "5%", "10%")]
+    _, ours = compare(made_table, numbers)
+    head = next(line for line in render([ours], made_table, "md").splitlines() if line.startswith("| selector"))
+    assert head == "| selector | 5% ours | 10% ours |"
+
+
+def test_ratios_have_two_decimals_as_printed() -> None:
+    made_table = table(timed())
+    numbers = [
+        number("data_whisperer", metric="str_with_tuning", value=1.1),
+        number("data_whisperer", metric="speedup", value=20.17),
+    ]
+    text = render(compare(made_table, numbers), made_table, "md")
+    assert "| data_whisperer | 0.15 | 0.10 | 1.10 | -0.95 |" in text
+    assert "| data_whisperer | 4.00 | 20.17 | -16.17 |" in text
 
 
 def test_nothing_of_ours() -> None:
@@ -186,7 +267,10 @@ def test_an_estimated_str_is_marked() -> None:
     numbers = [number("ifd", metric="str_with_tuning", value=0.2)]
     made_table = table([made("ifd")])
     text = render(compare(made_table, numbers), made_table, "text")
-    assert "~0.1" in text
+    line = next(line.split() for line in text.splitlines() if line.startswith("ifd"))
+    assert [cell[0] for cell in line[1:3]] == ["~", "~"]  # with tuning, and of selecting alone
+    (estimated,) = csv.DictReader(io.StringIO(render(compare(made_table, numbers), made_table, "csv")))
+    assert estimated["ours_estimated"] == "True"
     assert "~: estimated" in text
     quality = render(compare(made_table, [number("ifd")]), made_table, "text")
     assert "~" not in quality
@@ -235,7 +319,7 @@ def test_every_committed_file_reads_and_draws(name: str) -> None:
     assert tex.count("\\begin{tabular}") == tex.count("\\end{tabular}") > 0
     for line in tex.splitlines():
         assert line.count("{") == line.count("}") or line.startswith(("\\begin", "\\end"))
-    assert f"Ours: 0 of the {len(numbers):,} numbers" in render(compare(nothing, numbers), nothing, "text")
+    assert f"Ours: 0 of the {len(set(numbers)):,} numbers" in render(compare(nothing, numbers), nothing, "text")
 
 
 def test_the_papers_row_of_mixed_settings_is_marked() -> None:
@@ -333,7 +417,7 @@ def test_the_command_shows_what_is_missing_before_anything_ran(
     assert table_command(["table2", "--format", "md"]) == 0
     text = capsys.readouterr().out
     assert "**llama3-8b-instruct, gsm8k_paper: exact_match_strict, per cent**" in text
-    assert "Ours: 0 of the 225 numbers of the paper." in text
+    assert "Ours: 0 of the 225 numbers of the paper, 9 of them measured off a figure." in text
     assert "missing" in text
     assert not text.endswith("\n\n")
     for view in ("--plain", "--leaderboard", "--agreement"):

@@ -27,7 +27,7 @@ def commands(setting: Setting) -> dict[str, str]:
     base = f"dwbench run -m dataset={setting.records[0].dataset} model={setting.section.model} selector={METHOD}"
     return {
         "grid": f"{base} selector.n_d=5,10,15 selector.n_q=3,5,10",
-        "layer": f"{base} selector.layer=5,13,20,30",
+        "layer": f"{base} selector.layer=5,9,13",  # all models under conf/model have more
     }
 
 

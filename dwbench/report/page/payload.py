@@ -6,7 +6,7 @@ from typing import Any
 
 from dwbench.records import Record
 from dwbench.report.formats import ESTIMATED, arrow
-from dwbench.report.leaderboard import NOTES
+from dwbench.report.leaderboard_view import NOTES
 from dwbench.report.page.ablations import commands, grids, layers
 from dwbench.report.page.chosen import agreement, chosen, diversity_words
 from dwbench.report.page.published_points import points

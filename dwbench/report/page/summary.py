@@ -124,6 +124,8 @@ def pays(rows: Rows, front: Sequence[int], one: Leaderboard | None) -> Sentence:
         ]
     if not any(entry.against for entry in one.ranked):
         return [f"What is better than random can't be told: {_why_untested(one)}."]
+    if (seeds := _few_seeds(one)) == "one seed":
+        return ["What is better than random can't be told: one seed compares one adapter with one other."]
     better = {entry.label for entry in one.ranked if entry.verdict == "better than random"}
     paying = [rows[position] for position in front if rows[position]["label"] in better]
     if not paying:
@@ -131,7 +133,7 @@ def pays(rows: Rows, front: Sequence[int], one: Leaderboard | None) -> Sentence:
     sentence: Sentence = ["On the front and better than random by more than chance: "]
     for row in paying:
         sentence += [_link(row["label"], row["runs"][0]), f" ({price(row, 'seconds')}), "]
-    sentence[-1] = str(sentence[-1]).removesuffix(", ") + (f" ({seeds})." if (seeds := _few_seeds(one)) else ".")
+    sentence[-1] = str(sentence[-1]).removesuffix(", ") + (f" ({seeds})." if seeds else ".")
     return sentence
 
 

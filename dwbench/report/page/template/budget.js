@@ -146,8 +146,7 @@ function forest(board) {
   };
 }
 
-// A difference that rests on one seed says so wherever it is quoted.
+// A verdict that rests on one seed says so wherever it is quoted.
 function verdictOf(entry) {
-  const told = entry.against && entry.verdict !== "not distinguishable from random";
-  return told && entry.against[5] === 1 ? `${entry.verdict} (one seed)` : entry.verdict;
+  return entry.against && entry.against[5] === 1 ? `${entry.verdict} (one seed)` : entry.verdict;
 }

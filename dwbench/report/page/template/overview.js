@@ -90,7 +90,7 @@ function drawShort() {
     setting.evaluated ? null : el("p", { class: "warning" }, "These runs ended with the selection: nothing was tuned, so there is no quality to show."));
   const here = setting.boards.filter((board) => board.metric === state.metric && inBudget(board.budget) && board.seeds);
   const all = here.every((board) => board.seeds === "one seed");
-  const luck = `${all ? "One seed: the luck of one draw of random is in every comparison." : "Some comparisons rest on one seed, and on the luck of one draw of random."} What is called better here may not be so with another seed.`;
+  const luck = `${all ? "One seed: the luck of one draw of random is in every comparison." : "Some comparisons rest on one seed, and on the luck of one draw of random."} Of one seed nothing is called better or worse.`;
   const found = [here.length ? el("p", { class: "warning" }, luck) : null, ...saidOf("pays"), ...saidOf("verdicts")];
   const none = setting.evaluated ? el("p", {}, "It is not known which way this metric is better.") : null;
   fill("s-short", found.some(Boolean) ? found : none, sentence(setting.said.costs));
