@@ -2,7 +2,8 @@
 
 Stages are shared within the sweep as in the real one, and what the store holds costs nothing. A pool of more than
 `WHOLE` rows is stood for by two drawn parts of it: each kind of work is taken to be a fixed part, a part for each row
-and one for each row that is chosen. Of such a pool a selection counts as stored only where its last stage is.
+and one for each row that is chosen. Of such a pool a selection counts as stored only where its last stage is, and what
+describes a choice never does: stages of the drawn parts are no stages of the pool.
 """
 
 import tempfile

@@ -4,6 +4,7 @@ Every table, plot and dashboard is made of records and of nothing else. Below `r
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -215,9 +216,14 @@ def _check(path: Path, data: object) -> Mapping[str, Any]:
                 raise UserError(f"{path}: the record lacks {dotted!r}; delete the file and run again")
             inner = inner[name]
     for what, value in _numbers(data):
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if not _finite([value]):
             raise UserError(f"{path}: {what} is {value!r}, no number; delete the file and run again")
     return data
+
+
+def _finite(values: Sequence[Any]) -> bool:
+    """Whether all are finite numbers; quick, as records hold thousands of scores."""
+    return {type(value) for value in values} <= {int, float} and all(map(math.isfinite, values))
 
 
 def _numbers(data: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
@@ -232,6 +238,15 @@ def _numbers(data: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
         for field in ("value", "stderr"):
             if known.get(field, "missing") is not None:  # null: not known
                 yield f"metrics.{name}.{field}", known.get(field)
+    items = data.get("items", {})
+    if not isinstance(items, Mapping):
+        yield "items", items
+        return
+    for name, scores in items.items():
+        if not isinstance(scores, list):
+            yield f"items.{name}", scores
+        elif not _finite(scores):
+            yield from ((f"items.{name}[{row}]", score) for row, score in enumerate(scores))
 
 
 def load_record(path: Path) -> Record:

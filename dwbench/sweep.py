@@ -75,7 +75,13 @@ def _axes(arguments: Sequence[str]) -> list[list[str]]:
                 raise UserError(f"{override.input_line}: matches none of: {', '.join(names(key)) or 'nothing'}")
             axes.append([f"{key}={name}" for name in chosen])
         elif override.is_sweep_override():
-            axes.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+            try:
+                values = list(override.sweep_string_iterator())
+            except (HydraException, ValueError):  # an interval; a range with steps of 0
+                values = []
+            if not values:
+                raise UserError(f"{override.input_line}: names no values to go through: write {key}=A,B")
+            axes.append([f"{key}={value}" for value in values])
         else:
             axes.append([str(override.input_line)])
     return axes

@@ -79,7 +79,8 @@ class Measured:
 
     a is the seconds over the FLOP of all stages without generation: of the same model and kind where there are any,
     else of the model's inference, else of the model, else of any. b is what is left over of the seconds of the stages
-    that generate, of the same model and kind or else of any, for each of their tokens. Both are least squares under a
+    that generate, of the same model and kind or else of the model, for each of their tokens; where the model never
+    generated, that of any, times how many more FLOP a token of this model takes. Both are least squares under a
     variance that grows with the work. What such stages do beside their models' work is in a and b.
     """
 
@@ -91,12 +92,20 @@ class Measured:
             return None
         if not cost.generated_tokens:
             return a * cost.flop
-        b = self._a_token(work)
+        b = self._a_token(work, cost)
         return None if b is None else a * cost.flop + b * cost.generated_tokens
 
     def guessed(self, work: Work, cost: Cost) -> bool:
         """Whether the speed is that of another model or kind of work."""
         return not self._like(work, generating=bool(cost.generated_tokens))
+
+    def scaled(self, work: Work, cost: Cost) -> bool:
+        """Whether the speed of generation is that of another model, scaled."""
+        models = {of.model for of, _ in self._speaking()}
+        return bool(cost.generated_tokens and models) and work.model not in models
+
+    def _speaking(self) -> list[tuple[Work, Cost]]:
+        return [(of, cost) for of, cost in self.stages if cost.generated_tokens]
 
     def _like(self, work: Work, generating: bool) -> list[Cost]:
         return [cost for of, cost in self.stages if of == work and bool(cost.generated_tokens) == generating]
@@ -112,9 +121,16 @@ class Measured:
         flop = sum(cost.flop for cost in nearest)
         return sum(cost.seconds for cost in nearest) / flop if flop else None
 
-    def _a_token(self, work: Work) -> float | None:
-        speaking = [(of, cost) for of, cost in self.stages if cost.generated_tokens]
-        nearest = [(of, cost) for of, cost in speaking if of == work] or speaking
-        left = sum(cost.seconds - (self._a_flop(of) or 0.0) * cost.flop for of, cost in nearest)
-        tokens = sum(cost.generated_tokens for _, cost in nearest)
+    def _a_token(self, work: Work, cost: Cost) -> float | None:
+        speaking = self._speaking()
+        same = [(of, known) for of, known in speaking if of.model == work.model]
+        nearest = [(of, known) for of, known in same if of == work] or same or speaking
+        left = sum(known.seconds - (self._a_flop(of) or 0.0) * known.flop for of, known in nearest)
+        # Weights are read for every token, so that it takes as much longer as the model is larger.
+        tokens = sum(known.generated_tokens * (1.0 if same else _relative(known, cost)) for _, known in nearest)
         return max(0.0, left) / tokens if tokens else None
+
+
+def _relative(one: Cost, other: Cost) -> float:
+    """FLOP of a token of the one over those of the other."""
+    return one.flop / one.forward_tokens * other.forward_tokens / other.flop

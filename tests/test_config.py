@@ -336,6 +336,9 @@ def test_a_glob_picks_names() -> None:
     ("argument", "told"),
     [
         ("=3", "has no key"),
+        ("seed=interval(0,1)", "names no values to go through"),
+        ("seed=range(3,0)", "names no values to go through"),
+        ("seed=range(0,3,0)", "names no values to go through"),
         ("~budget", "can't be taken away"),
         ("~train.epochs", "can't be taken away"),
         ("selector._target_=os.system", "write selector=NAME"),

@@ -10,10 +10,11 @@ import pytest
 from dwbench import estimate as estimating
 from dwbench.amounts import Amount, extrapolated, total
 from dwbench.cli import main
+from dwbench.commands.check import HELP
 from dwbench.commands.estimate import told
 from dwbench.component import identity
 from dwbench.cost import Cost
-from dwbench.estimate import FEW, PARTS, Estimate, estimate, measured, models_of, sizes_in_parts
+from dwbench.estimate import FEW, PARTS, WHOLE, Estimate, estimate, measured, models_of, sizes_in_parts
 from dwbench.models.spec import LM
 from dwbench.selectors import ifd
 from dwbench.selectors.models import LoadedModels
@@ -222,6 +223,59 @@ def test_a_planted_speed_is_found() -> None:
     assert found.seconds(Work("other", "tuning"), Cost(flop=35e12)) == pytest.approx(48 + 44)
     assert Measured([]).seconds(INFERENCE, Cost(flop=1.0)) is None
     assert Measured(found.stages[:3]).seconds(INFERENCE, Cost(flop=1.0, generated_tokens=1)) is None
+
+
+def test_speed_of_generation_is_the_models_own_or_scaled_by_its_size() -> None:
+    a, small, large = 1e-12, Work("small", "evaluation"), Work("large", "inference")
+
+    def spoke(work: Work, a_token: float, flop_a_token: float, generated: int) -> tuple[Work, Cost]:
+        flop, tokens = 10 * generated * flop_a_token, 10 * generated
+        cost = Cost(a * flop + a_token * generated, tokens, generated_tokens=generated, flop=flop)
+        return work, cost
+
+    silent = [(Work(model, "inference"), Cost(seconds=1.0, flop=1e12)) for model in ("small", "large", "other")]
+    found = Measured([*silent, spoke(small, 0.01, 3e8, 200), spoke(large, 0.4, 6e9, 10)])
+
+    def seconds(work: Work, flop_a_token: float) -> float:
+        told = found.seconds(work, Cost(forward_tokens=50, flop=50 * flop_a_token, generated_tokens=5))
+        assert told is not None
+        return told - a * 50 * flop_a_token
+
+    assert seconds(small, 3e8) == pytest.approx(0.05)
+    assert seconds(Work("large", "evaluation"), 6e9) == pytest.approx(
+        2.0
+    )  # its own under another kind, not the small one's
+    # 0.01 s for each of 200 tokens of 3e8 FLOP and 0.4 s for each of 10 of 6e9: 6 s for 1.2e11.
+    assert seconds(Work("other", "evaluation"), 1.2e10) == pytest.approx(5 * 1.2e10 * 6 / 1.2e11)
+    for work, is_scaled in ((large, False), (Work("small", "inference"), False), (Work("other", "evaluation"), True)):
+        assert found.scaled(work, Cost(generated_tokens=1)) == is_scaled
+        assert not found.scaled(work, Cost())
+    assert not Measured(silent).scaled(small, Cost(generated_tokens=1))
+
+
+def test_what_is_scaled_or_not_looked_up_is_said(tiny: list[str], models: LoadedModels) -> None:
+    (one,) = estimated([*tiny, "selector=low_ppl", "diversity=true"], models)
+    plain, flop = Given(tflops=1, decoded=1), Cost(1.0, 5, flop=1e12)
+    silent = (Work("other", "inference"), flop)
+    spoken = (Work("other", "inference"), dataclasses.replace(flop, generated_tokens=1))
+    assert "takes more FLOP a token" in " ".join(told([one], Measured([silent, spoken])).split())
+    assert "takes more FLOP a token" not in " ".join(told([one], plain).split())
+    not_found = "as if nothing of them were stored"
+    assert not_found not in " ".join(told([one], plain).split())
+    # A selection that is stored is not drawn; what describes it is, all the same.
+    large = dataclasses.replace(one, pool=WHOLE + 1)
+    assert not_found in " ".join(told([large], plain).split())
+    assert not_found in " ".join(told([dataclasses.replace(large, drawn=True, describing=Amount())], plain).split())
+    assert not_found not in " ".join(told([dataclasses.replace(large, describing=Amount())], plain).split())
+
+
+def test_a_rate_end_to_end_as_the_help_makes_it_one_to_give() -> None:
+    tflops, rate, flop_a_token = 125, 1000, 1.6e10
+    given = 1 / (1 / rate - flop_a_token / 1e12 / tflops)
+    cost = Cost(forward_tokens=500, generated_tokens=500, flop=500 * flop_a_token)
+    assert Given(tflops, given).seconds(INFERENCE, cost) == pytest.approx(500 / rate)
+    assert "without the time of their FLOP" in " ".join(HELP.split())
+    assert "1 / (1/R - F/X) with F in 10^12 FLOP a token" in " ".join(HELP.split())
 
 
 def test_a_given_speed() -> None:

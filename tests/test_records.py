@@ -154,11 +154,19 @@ def test_a_number_that_is_none_is_found_when_it_is_read(tmp_path: Path) -> None:
     for broken, told in (
         ({"metrics": {"nll": None}}, "metrics.nll.n is None"),
         ({"metrics": {"nll": {"value": "low", "stderr": None, "n": 3}}}, "metrics.nll.value is 'low'"),
+        ({"metrics": {"nll": {"value": float("nan"), "stderr": None, "n": 3}}}, "metrics.nll.value is nan"),
         ({"cost": {**data["cost"], "training": {"total": "x"}}}, "cost.training.total.seconds is None"),
+        ({"items": {"nll": [1, 0.5, None]}}, r"items.nll\[2\] is None, no number"),
+        ({"items": {"nll": [0.5], "rouge_l": [0.5, float("inf")]}}, r"items.rouge_l\[1\] is inf"),
+        ({"items": {"nll": [True]}}, r"items.nll\[0\] is True"),
+        ({"items": {"nll": "0.5"}}, "items.nll is '0.5'"),
+        ({"items": None}, "items is None"),
     ):
         (tmp_path / "a.json").write_text(json.dumps({**data, **broken}))
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=rf"a\.json: {told}"):
             load_records(tmp_path)
+    (tmp_path / "a.json").write_text(json.dumps({**data, "items": {"nll": [1, 0.5]}}))
+    assert load_records(tmp_path)[0].items == {"nll": [1, 0.5]}
 
 
 def test_a_bad_record_is_told_of_where_the_others_are_wanted(tmp_path: Path) -> None:

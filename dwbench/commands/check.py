@@ -29,7 +29,9 @@ Compose and validate as `dwbench run` would; say which stages would run and whic
   --estimate                     what the runs will cost instead: device-hours, tokens, FLOP, size of the store
   --tflops X                     10^12 model FLOP a second; without it as fast as the stages in the store were on this
                                  hardware
-  --decode-tokens-per-second Y   tokens a second that are generated, by a whole batch; goes with --tflops
+  --decode-tokens-per-second Y   tokens a second that a whole batch generates, without the time of their FLOP, which
+                                 --tflops already counts: of a rate R measured end to end, 1 / (1/R - F/X) with F in
+                                 10^12 FLOP a token; goes with --tflops
   --answer-tokens N              how long answers are taken to be
 """
 

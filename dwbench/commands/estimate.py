@@ -31,7 +31,7 @@ def check_throughput(estimates: Sequence[Estimate], throughput: Throughput) -> N
     if isinstance(throughput, Given):
         raise UserError(
             "--tflops: answers are generated here, and how fast is not known: add --decode-tokens-per-second Y, "
-            "tokens a second of a whole batch"
+            "tokens a second of a whole batch, without the time of their FLOP"
         )
     raise UserError(
         "hours: no stage in the store tells how fast this hardware computes: give --tflops X (10^12 model FLOP a "
@@ -98,10 +98,12 @@ def _notes(estimates: Sequence[Estimate], throughput: Throughput) -> list[str]:
     ]
     if any(one.describing.work for one in estimates):
         notes.append("Describing: reports on what was chosen (diversity, perplexity), charged to no selector.")
-    if any(one.drawn for one in estimates):
+    if any(one.drawn or (one.pool > WHOLE and one.describing.work) for one in estimates):
         notes.append(
-            f"Pools of more than {WHOLE:,} rows: the selectors' work on {PARTS[0]:,} and {PARTS[1]:,} drawn rows, "
-            "drawn out in a straight line; what stops growing beyond that is overestimated."
+            f"Pools of more than {WHOLE:,} rows: the selectors' and the reports' work on {PARTS[0]:,} and "
+            f"{PARTS[1]:,} drawn rows, drawn out in a straight line; what stops growing beyond that is overestimated. "
+            "Of what is stored a selection costs nothing only where it is finished; its representations and the "
+            "reports are charged as if nothing of them were stored."
         )
     if any(one.run.evaluation.tasks and not one.run.select_only for one in estimates):
         notes.append("eval.tasks: other tasks of lm-eval are not in it.")
@@ -111,5 +113,10 @@ def _notes(estimates: Sequence[Estimate], throughput: Throughput) -> list[str]:
         if kinds:
             notes.append(
                 f"No stage in the store says how fast {' and '.join(kinds)} is: taken from the nearest that does."
+            )
+        if any(throughput.scaled(work, cost) for work, cost in every):
+            notes.append(
+                "A model that generated nothing in the store is taken to be as much slower at it than one that did as "
+                "it takes more FLOP a token."
             )
     return notes

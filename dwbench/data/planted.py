@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,11 +24,14 @@ class Plant:
     see the same pool.
 
     Attributes:
-        wrong_response: rows with the response of another one of them.
+        wrong_response: rows with the response of another one of them, which reads differently.
         copy: exact copies of clean rows.
         near_copy: clean rows again, with one word of the input twice in a row.
         truncated: rows whose response ends after its first eighth, or its first word; of one word the first half.
         empty: rows whose response is a full stop.
+
+    Responses read the same where case, spaces around them and punctuation at their end are all that differs. Rows whose
+    response would read as before are not drawn to be truncated or emptied.
     """
 
     wrong_response: float = 0.2
@@ -66,16 +69,19 @@ class Plant:
             count = math.floor(round(share * len(pool), 9))
             if share and count < (2 if kind == "wrong_response" else 1):
                 raise UserError(f"plant.{kind}={share}: makes {count} of {len(pool)} rows: take a larger pool")
-            taken[kind], order = order[:count], order[count:]
+            taken[kind] = [position for position in order if _can_be(kind, pool[position].response)][:count]
+            if len(taken[kind]) < count:
+                raise UserError(f"plant.{kind}={share}: only {len(taken[kind])} rows are left that can be so: lower it")
+            gone = set(taken[kind])
+            order = [position for position in order if position not in gone]
         rows = [_raw(row, CLEAN) for row in pool]
         for position, response in zip(
             taken["wrong_response"], _exchanged([pool[one].response for one in taken["wrong_response"]]), strict=True
         ):
             rows[position] = _answered(pool[position], response, "wrong_response")
-        for position in taken["truncated"]:
-            rows[position] = _answered(pool[position], _first_eighth(pool[position].response), "truncated")
-        for position in taken["empty"]:
-            rows[position] = _answered(pool[position], ".", "empty")
+        for kind, spoilt in SPOILT.items():
+            for position in taken[kind]:
+                rows[position] = _answered(pool[position], spoilt(pool[position].response), kind)
         copies = [*((one, "copy") for one in taken["copy"]), *((one, "near_copy") for one in taken["near_copy"])]
         for (position, kind), source in zip(copies, order, strict=False):
             copy = replace(_raw(pool[source], kind), id=pool[position].id)
@@ -100,21 +106,36 @@ def _exchanged(responses: Sequence[str]) -> list[str]:
     """The responses, each at the place of one that reads differently."""
     if not responses:
         return []
-    most = max(Counter(responses).values())
+    read = [_read(response) for response in responses]
+    most = max(Counter(read).values())
     if 2 * most > len(responses):
         raise UserError("plant.wrong_response: too many rows have the same response to exchange them: lower it")
     # Equal ones side by side, and each then as far on as the longest of these runs.
-    first = {response: place for place, response in reversed(list(enumerate(responses)))}
-    order = sorted(range(len(responses)), key=lambda place: (first[responses[place]], place))
+    first = {text: place for place, text in reversed(list(enumerate(read)))}
+    order = sorted(range(len(responses)), key=lambda place: (first[read[place]], place))
     moved = list(responses)
     for position, place in enumerate(order):
         moved[place] = responses[order[(position + most) % len(order)]]
     return moved
 
 
+def _read(response: str) -> str:
+    """What is the same of responses that read the same: a row with `yes.` for its `Yes` would not be wrong."""
+    return response.strip().casefold().rstrip(" .,;:!?")
+
+
 def _first_eighth(response: str) -> str:
     words = response.split()
     return " ".join(words[: max(1, len(words) // 8)]) if len(words) > 1 else response[: max(1, len(response) // 2)]
+
+
+SPOILT: Mapping[str, Callable[[str], str]] = {"truncated": _first_eighth, "empty": lambda _: "."}
+"""What becomes of the response, of kinds for which it takes no other row."""
+
+
+def _can_be(kind: str, response: str) -> bool:
+    """Whether a row with this response can be of the kind: not if the response would read as before."""
+    return kind not in SPOILT or _read(SPOILT[kind](response)) != _read(response)
 
 
 def _doubled(text: str, seed: int) -> str:

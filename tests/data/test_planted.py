@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from dwbench.component import identity
-from dwbench.data.base import RawRow, Splits, number_rows
+from dwbench.data.base import RawRow, Splits, fingerprint, number_rows
 from dwbench.data.planted import Plant
 from dwbench.errors import UserError
 
@@ -62,6 +62,38 @@ def test_what_is_planted_depends_on_content_and_seed_alone() -> None:
     kinds = {row.id: (row.kind, row.input, row.response) for row in Plant().into(given, 0).pool}
     assert {row.id: (row.kind, row.input, row.response) for row in Plant().into(turned, 0).pool} == kinds
     assert {row.id: (row.kind, row.input, row.response) for row in Plant().into(given, 1).pool} != kinds
+
+
+def test_a_wrong_response_does_not_read_like_the_right_one() -> None:
+    answers = ("Yes", "yes.", "  YES!", "no")
+    rows = [RawRow(str(i), f"q {i}", answers[i % 4] if i % 2 else f"answer {i}", "") for i in range(200)]
+    pool = number_rows(rows)
+    right = {row.id: row.response for row in pool}
+    for seed in range(5):
+        found = Plant(wrong_response=0.2).into(Splits(pool, (), ()), seed).pool
+        wrong = [row for row in found if row.kind == "wrong_response"]
+        assert len(wrong) == 40
+        assert not any(row.response.strip(" .!").lower() == right[row.id].strip(" .!").lower() for row in wrong)
+
+
+def test_a_response_that_would_read_as_before_is_not_drawn() -> None:
+    rows = [RawRow(str(i), f"q {i}", ("7", "a.", ".", "three words here")[i % 4], "") for i in range(200)]
+    pool = number_rows(rows)
+    before = {row.id: row.response for row in pool}
+    found = Plant(wrong_response=0, truncated=0.2, empty=0.2).into(Splits(pool, (), ()), 0).pool
+    assert Counter(row.kind for row in found) == {
+        "clean": 100, "copy": 10, "near_copy": 10, "truncated": 40, "empty": 40,
+    }  # fmt: skip
+    assert {before[row.id] for row in found if row.kind == "truncated"} == {"three words here"}
+    assert {before[row.id] for row in found if row.kind == "empty"} <= {"7", "a.", "three words here"}
+    with pytest.raises(UserError, match=r"plant\.truncated=0\.3: only 50 rows are left"):
+        Plant(wrong_response=0, copy=0, near_copy=0, truncated=0.3).into(Splits(pool, (), ()), 0)
+
+
+def test_the_draw_is_what_it_was() -> None:
+    """Keys of runs hold the planted pool's fingerprint: where no two responses read the same it must not change."""
+    found = [fingerprint(Plant().into(splits(), seed).pool, ordered=True) for seed in (0, 1)]
+    assert found == ["562ba42ad190e1a20aab", "f2bbded635c3757dfea5"]
 
 
 def test_what_cannot_be_planted_is_said() -> None:

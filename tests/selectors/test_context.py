@@ -1,5 +1,6 @@
 """What a selector may reach: tuned scorers, stored and charged."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -61,6 +62,21 @@ def test_tuning_must_be_declared(tiny_lm: LM, models: LoadedModels, tmp_path: Pa
         context.tune([0], epochs=1)
     with pytest.raises(UndeclaredNeedError, match="embedder"):
         context.embed(["a"])
+
+
+def test_no_selector_sees_what_was_planted(tiny_lm: LM, models: LoadedModels, tmp_path: Path) -> None:
+    plain = material(tiny_lm)
+    marked = {
+        split: tuple(dataclasses.replace(row, kind="copy") for row in getattr(plain.splits, split))
+        for split in ("pool", "target")
+    }
+    told = dataclasses.replace(plain, splits=dataclasses.replace(plain.splits, **marked))
+    needs: frozenset[Need] = frozenset({"responses", "target"})
+    one, other = (Context(needs, Bench(Store(tmp_path)), given, models) for given in (plain, told))
+    assert one.pool == other.pool
+    assert one.target == other.target
+    assert one.identity_of("pool", "target") == other.identity_of("pool", "target")
+    assert {id(row) for row in one.pool} == {id(row) for row in plain.splits.pool}  # rows without a kind are not copied
 
 
 def test_a_row_without_a_response_token_is_not_tuned_on_silently(
