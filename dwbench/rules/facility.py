@@ -5,15 +5,12 @@ negative similarities count as none.
 """
 
 import math
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from dwbench.rules.finite import check_finite
-from dwbench.rules.threads import blas_threads
 
 ALL = slice(None)
 
@@ -32,21 +29,18 @@ worked out whenever they are needed."""
 CHUNK = 256
 """Rows of similarities that are worked out together."""
 
-TILE = 1024
-"""The same where they are held: wide enough for the half below the diagonal to be copied quickly."""
-
-BLOCK = 2**18
+BLOCK = 2**20
 """Similarities that are gone through together: few enough for a core's cache."""
 
 CELLS = 2**25
 """Similarities among which nearest rows are searched at a time."""
 
-MANY, SHARED = 4096, 2**18
-"""Rows, and similarities, from which on several threads share them: with fewer that takes longer."""
-
 TIE = {4: 1e-9, 8: 1e-12}
 """Gains that differ by no more than this for each row are equal: so much is rounding, for similarities around 1. By the
 bytes of a similarity."""
+
+FEW = 16
+"""Rows of similarities whose sums are taken in float64."""
 
 SAME = 1e-12
 """Squared distance below which two unit vectors in float32 are the same; without it, rounding tells copies apart."""
@@ -100,24 +94,20 @@ def facility_location(
     rows = _rows(similarities, n)
     everyone = np.arange(n)
     covered = np.zeros(n, dtype=rows.dtype)
-    extra = np.zeros(n) if worth is None else np.array(worth, dtype=np.float64)
     picks, values = np.empty(k, dtype=np.int64), np.empty(k)
-    spans = _spans(n) if rows.of is not similarities else (ALL,)  # BLAS has its own threads
-    with ThreadPoolExecutor(len(spans)) as pool:
-        share = _Share(pool, spans)
-        gains = _served(rows, share, everyone, covered, np.full(n, np.inf, dtype=rows.dtype))
-        if relative and gains.max(initial=0.0) > 0:
-            weight = weight / float(gains.max())
-        tie = weight * TIE[rows.dtype.itemsize] * n
-        for turn in range(k):
-            value = weight * gains + extra
-            pick = int((value >= value.max() - tie).argmax())
-            picks[turn], values[turn] = pick, value[pick]
-            extra[pick] = -np.inf
-            reach = rows.of(np.array([pick]))[0]
-            nearer = np.flatnonzero(reach > covered)
-            gains -= _served(rows, share, nearer, covered[nearer], reach[nearer])
-            covered[nearer] = reach[nearer]
+    gains = _served(rows, everyone, covered, np.full(n, np.inf, dtype=rows.dtype))
+    if relative and gains.max(initial=0.0) > 0:
+        weight = weight / float(gains.max())
+    tie = weight * TIE[rows.dtype.itemsize] * n
+    value = weight * gains + (0.0 if worth is None else np.asarray(worth, dtype=np.float64))
+    for turn in range(k):
+        pick = int((value >= value.max() - tie).argmax())
+        picks[turn], values[turn] = pick, value[pick]
+        value[pick] = -np.inf
+        reach = rows.of(np.array([pick]))[0]
+        nearer = np.flatnonzero(reach > covered)
+        value -= weight * _served(rows, nearer, covered[nearer], reach[nearer])
+        covered[nearer] = reach[nearer]
     return Cover(picks, values)
 
 
@@ -301,8 +291,8 @@ def _rows(similarities: Similarities, n: int) -> _Rows:
     if n * n * dtype.itemsize > HELD:
         return _Rows(similarities, n, dtype, CHUNK)
     matrix = np.empty((n, n), dtype=dtype)
-    for start in range(0, n, TILE):
-        stop = min(start + TILE, n)
+    for start in range(0, n, CHUNK):
+        stop = min(start + CHUNK, n)
         block = similarities(np.arange(start, stop), slice(start, None))
         matrix[start:stop, start:] = block
         matrix[stop:, start:stop] = block[:, stop - start :].T
@@ -313,34 +303,33 @@ def _dtype(similarities: Similarities, n: int) -> np.dtype[np.floating]:
     return similarities(np.arange(min(n, 1))).dtype
 
 
-class _Share(NamedTuple):
-    """Threads, and the columns that each takes."""
-
-    pool: ThreadPoolExecutor
-    spans: tuple[slice, ...]
-
-
-def _spans(n: int) -> tuple[slice, ...]:
-    edges = np.linspace(0, n, (blas_threads() if n >= MANY else 1) + 1).astype(int).tolist()
-    return tuple(slice(start, stop) for start, stop in pairwise(edges))
-
-
-def _served(rows: _Rows, share: _Share, served: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+def _served(rows: _Rows, served: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """By how much each row's gain falls as the rows `served` [m], so far covered to `before`, are to `after`; [N]."""
+    total = np.zeros(rows.n)
+    for start in range(0, len(served), rows.at_once):
+        part = slice(start, start + rows.at_once)
+        block, low = rows.of(served[part]), before[part]
+        _limit(block, low[:, None], after[part, None])
+        total += _sums(block) - _sums(low.copy())
+    return total
 
-    def lost(columns: slice) -> np.ndarray:
-        total = np.zeros(len(range(*columns.indices(rows.n))))
-        for start in range(0, len(served), rows.at_once):
-            part = slice(start, start + rows.at_once)
-            block = rows.of(served[part], columns)
-            np.minimum(block, after[part, None], out=block)
-            np.maximum(block, before[part, None], out=block)
-            total += block.sum(axis=0, dtype=np.float64) - before[part].sum(dtype=np.float64)
-        return total
 
-    if len(share.spans) == 1 or len(served) * rows.n < SHARED:
-        return lost(ALL)
-    return np.concatenate(list(share.pool.map(lost, share.spans)))
+def _limit(block: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
+    """Brings each row of a block [m, columns] between its limits [m, 1], in place."""
+    # Where NumPy's buffer holds several rows, it copies the limits for each column, which takes 7 times as long.
+    with np.errstate():  # which brings the buffer's size back
+        np.setbufsize(16)
+        np.clip(block, low, high, out=block)
+
+
+def _sums(rows: np.ndarray) -> np.ndarray:
+    """The sum of `rows`, in float64, which are used up: many are first added in pairs, in their own type. That is
+    faster, and what columns have in common is rounded in the same way."""
+    while len(rows) > FEW:
+        half = len(rows) // 2
+        rows[:half] += rows[len(rows) - half :]
+        rows = rows[: len(rows) - half]
+    return np.asarray(rows.sum(axis=0, dtype=np.float64))
 
 
 def _check(n: int, k: int) -> None:

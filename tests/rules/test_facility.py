@@ -150,24 +150,11 @@ def test_single_precision_picks_the_same() -> None:
 @pytest.mark.parametrize("kernel", [cosine, rbf])
 def test_half_of_the_similarities_make_the_other(kernel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = unit(150, 6)
-    monkeypatch.setattr(facility, "TILE", 64)  # two whole tiles and a part
+    monkeypatch.setattr(facility, "CHUNK", 64)  # two whole blocks and a part
     found = facility_location(kernel(vectors), 150, 30)  # first: its empty matrix might hold what `greedy` left there
     expected = greedy(kernel(vectors), 150, 30)
     assert found.picks.tolist() == expected.picks.tolist()
     np.testing.assert_allclose(found.gains, expected.gains, rtol=1e-9, atol=1e-12)
-
-
-def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    vectors = unit(101, 6)
-    monkeypatch.setattr(facility, "MANY", 100)
-    monkeypatch.setattr(facility, "SHARED", 200)
-    alone, shared = [], []
-    for threads, found in ((1, alone), (3, shared), (200, shared)):
-        monkeypatch.setattr(facility, "blas_threads", lambda threads=threads: threads)
-        found.append(facility_location(cosine(vectors, np.float32), 101, 30))
-    for cover in shared:
-        assert cover.picks.tolist() == alone[0].picks.tolist()
-        assert cover.gains.tolist() == alone[0].gains.tolist()
 
 
 @pytest.mark.parametrize(("n", "held"), [(2000, True), (2001, False)])
