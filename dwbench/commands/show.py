@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dwbench.report.published import Published
 
 GRIDS = {
-    "agreement": "no two selectors chose as many rows of one pool: run some more",
+    "agreement": "no two selectors chose as many rows of one pool, and none did under two seeds: run some more",
     "diversity": "no run tells of it: run again with diversity=true",
     "perplexity": "no run tells of it: run again with perplexity=true",
     "kinds": "no run has a pool with planted noise: run with plant=noise",
@@ -68,7 +68,8 @@ def _table_parser() -> Parser:
         "--plain", action="store_true", help="the records' own table, with costs, without the paper's numbers"
     )
     views.add_argument("--leaderboard", action="store_true", help="selectors by quality, and what of it is not chance")
-    views.add_argument("--agreement", action="store_true", help="how far selectors agree (text, md or latex)")
+    agreement = "how far selectors agree, and each with itself under other seeds (text, md or latex)"
+    views.add_argument("--agreement", action="store_true", help=agreement)
     views.add_argument("--diversity", action="store_true", help="how diverse what they chose is (text, md or latex)")
     views.add_argument(
         "--perplexity", action="store_true", help="perplexity of what they chose beside the pool's (text, md or latex)"
@@ -110,11 +111,11 @@ def _perplexities(shown: "Sequence[Record]", form: str) -> str:
 
 
 def _grids(view: str, shown: "Sequence[Record]", form: str) -> str:
-    from dwbench.report import agreement, diversity, kinds, perplexity
+    from dwbench.report import diversity, kinds, perplexity
 
     text = ""
-    if view == "agreement" and (agreements := agreement.agreements(shown)):
-        text = agreement.render(agreements, form)
+    if view == "agreement":
+        text = _agreements(shown, form)
     elif view == "diversity" and (diversities := diversity.diversities(shown)):
         text = diversity.render(diversities, form)
     elif view == "perplexity" and (perplexities := perplexity.perplexities(shown)):
@@ -124,6 +125,14 @@ def _grids(view: str, shown: "Sequence[Record]", form: str) -> str:
     if not text:
         raise UserError(f"--{view}: {GRIDS[view]}")
     return text
+
+
+def _agreements(shown: "Sequence[Record]", form: str) -> str:
+    from dwbench.report import agreement, steadiness
+
+    pairs, seeds = agreement.agreements(shown), steadiness.steadiness(shown)
+    parts = [agreement.render(pairs, form)] if pairs else []
+    return "\n".join(parts + ([steadiness.render(seeds, form)] if seeds else []))
 
 
 def list_names(arguments: Sequence[str]) -> int:

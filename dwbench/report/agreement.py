@@ -38,12 +38,7 @@ def agreements(records: Sequence[Record]) -> list[Agreement]:
     Records that differ only in what happened after it share one selection: settings of tuning or evaluation. Any others
     are compared; those with one label are told apart.
     """
-    placed = [
-        record
-        for record in records
-        if record.selector not in CHOOSES_NOTHING and record.data["selection"].get("places") is not None
-    ]
-    every = [_each_selection_once(group) for group in grouped(placed, _group_identity)]
+    every = [each_selection_once(group) for group in grouped(placed(records), _group_identity)]
     several = [group for group in every if len(group) > 1]
     titles = names_of([group[0] for group in several], _group_identity, _title)
     found = [(_place(group[0]), _agreement(title, group)) for group, title in zip(several, titles, strict=True)]
@@ -54,12 +49,23 @@ def _group_identity(record: Record) -> dict[str, Any]:
     return {**pool_identity(record), "rows": record.rows, "seed": record.seed}
 
 
-def _each_selection_once(group: Sequence[Record]) -> list[Record]:
+def placed(records: Sequence[Record]) -> list[Record]:
+    """Those that tell where their selector places every row of the pool."""
+    return [
+        record
+        for record in records
+        if record.selector not in CHOOSES_NOTHING and record.data["selection"].get("places") is not None
+    ]
+
+
+def each_selection_once(records: Sequence[Record]) -> list[Record]:
+    """Of records of one pool and number of rows, one for each selection."""
     # By what came out too: what was computed in two environments may differ.
     by_selection: dict[str, Record] = {}
-    for record in group:
-        came_out = record.data["selection"]
-        by_selection[canonical_json([selection_identity(record), came_out["ids"], came_out["places"]])] = record
+    for record in records:
+        chosen = record.data["selection"]
+        came_out = [selection_identity(record), record.seed, chosen["ids"], chosen["places"]]
+        by_selection[canonical_json(came_out)] = record
     return list(by_selection.values())
 
 
