@@ -29,18 +29,18 @@ worked out whenever they are needed."""
 CHUNK = 256
 """Rows of similarities that are worked out together."""
 
-BLOCK = 2**20
+BLOCK = 2**18
 """Similarities that are gone through together: few enough for a core's cache."""
 
 CELLS = 2**25
 """Similarities among which nearest rows are searched at a time."""
 
-TIE = {4: 1e-9, 8: 1e-12}
-"""Gains that differ by no more than this for each row are equal: so much is rounding, for similarities around 1. By the
-bytes of a similarity."""
+TIE = {4: 1e-7, 8: 1e-11}
+"""Gains that differ by no more than this times the square root of the number of rows are equal: so much is rounding,
+for similarities around 1. By the bytes of a similarity."""
 
-FEW = 16
-"""Rows of similarities whose sums are taken in float64."""
+FEW, HALVINGS = 16, 2
+"""Rows of similarities whose sums are taken in float64, and how often more than these are added in pairs before."""
 
 SAME = 1e-12
 """Squared distance below which two unit vectors in float32 are the same; without it, rounding tells copies apart."""
@@ -98,7 +98,7 @@ def facility_location(
     gains = _served(rows, everyone, covered, np.full(n, np.inf, dtype=rows.dtype))
     if relative and gains.max(initial=0.0) > 0:
         weight = weight / float(gains.max())
-    tie = weight * TIE[rows.dtype.itemsize] * n
+    tie = weight * TIE[rows.dtype.itemsize] * math.sqrt(n)
     value = weight * gains + (0.0 if worth is None else np.asarray(worth, dtype=np.float64))
     for turn in range(k):
         pick = int((value >= value.max() - tie).argmax())
@@ -127,7 +127,7 @@ def stochastic_facility_location(similarities: Similarities, n: int, k: int, eps
     left = np.arange(n)
     rows = _rows(similarities, n)
     covered = np.zeros(n, dtype=rows.dtype)
-    tie = TIE[covered.itemsize] * n
+    tie = TIE[covered.itemsize] * math.sqrt(n)
     picks, gains = np.empty(k, dtype=np.int64), np.empty(k)
     for turn in range(k):
         size = min(len(left), math.ceil(n / k * math.log(1 / epsilon)))
@@ -165,7 +165,7 @@ def sparse_facility_location(graph: Graph, k: int) -> Cover:
     gains = np.bincount(to, weights=np.maximum(similarity, 0), minlength=n)
     picks, added = np.empty(k, dtype=np.int64), np.empty(k)
     for turn in range(k):
-        pick = int((gains >= gains.max() - TIE[covered.itemsize] * width).argmax())
+        pick = int((gains >= gains.max() - TIE[covered.itemsize] * math.sqrt(width)).argmax())
         picks[turn], added[turn] = pick, gains[pick]
         served = edges[first[pick] : first[pick + 1]]
         served = served[similarity[served] > covered[served // width]]
@@ -323,9 +323,9 @@ def _limit(block: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
 
 
 def _sums(rows: np.ndarray) -> np.ndarray:
-    """The sum of `rows`, in float64, which are used up: many are first added in pairs, in their own type. That is
-    faster, and what columns have in common is rounded in the same way."""
-    while len(rows) > FEW:
+    """The sum of `rows`, in float64, which are used up: more than `FEW` are added in pairs in their own type first.
+    That is faster, and what columns have in common is rounded in the same way."""
+    for _ in range(HALVINGS if len(rows) > FEW else 0):
         half = len(rows) // 2
         rows[:half] += rows[len(rows) - half :]
         rows = rows[: len(rows) - half]

@@ -147,6 +147,14 @@ def test_single_precision_picks_the_same() -> None:
     np.testing.assert_allclose(found.gains, expected.gains, rtol=1e-4)
 
 
+def test_copies_are_equal_in_single_precision_too() -> None:
+    vectors = np.tile(unit(300, 24), (4, 1))
+    size = np.getbufsize()
+    picks = facility_location(cosine(vectors, np.float32), 1200, 300).picks
+    assert sorted(picks.tolist()) == list(range(300))  # of each four copies the first
+    assert np.getbufsize() == size
+
+
 @pytest.mark.parametrize("kernel", [cosine, rbf])
 def test_half_of_the_similarities_make_the_other(kernel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = unit(150, 6)
