@@ -21,7 +21,8 @@ class Steadiness:
         title: data set, tuned model, budget and pool.
         labels: the selectors, with what tells those of one name apart.
         seeds: how many seeds of each.
-        spearman: correlation of the rankings of the pool under two of them, mean over all pairs; NaN where unknown.
+        spearman: correlation of the rankings of the pool under two of them, mean over the pairs of which it is known,
+            or NaN.
         overlap: share of the rows chosen under one seed that another chose too, mean over all pairs.
         expected: overlap of two independent draws of that size.
     """
@@ -36,13 +37,14 @@ class Steadiness:
 
 def steadiness(records: Sequence[Record]) -> list[Steadiness]:
     """One for each pool, tuned model and number of rows of which a selector chose under several seeds."""
-    found = []
-    for title, group in by_pool(placed(records), _rows, _title):
-        methods = [(name, each_selection_once(chosen)) for name, chosen in by_method(group)]
-        several = [(name, chosen) for name, chosen in methods if len({one.seed for one in chosen}) > 1]
-        if several:
-            found.append(_steadiness(title, several))
-    return found
+    several = [
+        one
+        for _, group in by_pool(placed(records), _rows, _title)
+        for _, chosen in by_method(group)
+        if len({record.seed for record in chosen}) > 1
+        for one in each_selection_once(chosen)
+    ]
+    return [_steadiness(title, by_method(group)) for title, group in by_pool(several, _rows, _title)]
 
 
 def _rows(record: Record) -> dict[str, Any]:
@@ -60,10 +62,15 @@ def _steadiness(title: str, methods: Sequence[tuple[str, Sequence[Record]]]) -> 
         title=title,
         labels=tuple(name for name, _ in methods),
         seeds=tuple(len({one.seed for one in chosen}) for _, chosen in methods),
-        spearman=tuple(float(np.mean([_correlation(one, other) for one, other in pairs])) for pairs in every),
-        overlap=tuple(float(np.mean([_overlap(one, other) for one, other in pairs])) for pairs in every),
+        spearman=tuple(_mean([_correlation(one, other) for one, other in pairs]) for pairs in every),
+        overlap=tuple(_mean([_overlap(one, other) for one, other in pairs]) for pairs in every),
         expected=first.rows / first.data["budget"]["pool"],
     )
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def _correlation(one: Record, other: Record) -> float:
@@ -87,4 +94,4 @@ def _grid(one: Steadiness) -> Grid:
         Column("rank correlation", tuple(MISSING if np.isnan(value) else f"{value:.2f}" for value in one.spearman)),
         Column("overlap", tuple(f"{value:.2f}" for value in one.overlap)),
     )
-    return Grid(f"{one.title}: a selector under two seeds (overlap of two random choices: {one.expected:.2f})", columns)
+    return Grid(f"{one.title}: pairs of seeds, on average (overlap of two random choices: {one.expected:.2f})", columns)

@@ -200,6 +200,17 @@ def test_noise_has_the_shares_that_were_asked_for() -> None:
     assert share(0, run.budget.rows(rows)).against(0.2) == "-"
 
 
+def test_many_rows_hold_enough_of_every_kind_to_be_told() -> None:
+    run = build_run(compose(["experiment=planted_noise_400"]))
+    assert run.plant is not None
+    pool = tuple(Example(str(n), str(n), n, f"question {n}", f"answer {n}", (f"answer {n}",)) for n in range(400))
+    planted = run.plant.into(Splits(pool=pool, target=(), test=()), seed=0).pool
+    counts = Counter(row.kind for row in planted)
+    assert counts == {"clean": 240, "wrong_response": 80, "copy": 20, "near_copy": 20, "truncated": 20, "empty": 20}
+    chosen = run.budget.rows(400)
+    assert (share(1, chosen).against(0.05), share(12, chosen).against(0.05)) == ("-", "+")
+
+
 def test_what_tunes_before_it_selects_from_noise_shares_one_tuning() -> None:
     settings = compose(["experiment=planted_noise"]).config["selector_settings"]
     assert len({settings[name]["epochs"] for name in ("ccs", "lp", "s2l", "staff")}) == 1
