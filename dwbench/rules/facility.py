@@ -29,6 +29,9 @@ worked out whenever they are needed."""
 CHUNK = 256
 """Rows of similarities that are worked out together."""
 
+BAND = 512
+"""The same where all are held: BLAS is slower with fewer."""
+
 BLOCK = 2**18
 """Similarities that are gone through together: few enough for a core's cache."""
 
@@ -294,8 +297,8 @@ def _rows(similarities: Similarities, n: int) -> _Rows:
     if n * n * dtype.itemsize > HELD:
         return _Rows(similarities, n, dtype, CHUNK)
     matrix = np.empty((n, n), dtype=dtype)
-    for start in range(0, n, CHUNK):
-        stop = min(start + CHUNK, n)
+    for start in range(0, n, BAND):
+        stop = min(start + BAND, n)
         block = similarities(np.arange(start, stop), slice(start, None))
         matrix[start:stop, start:] = block
         matrix[stop:, start:stop] = block[:, stop - start :].T
