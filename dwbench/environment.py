@@ -20,6 +20,7 @@ PACKAGES = (
     "rouge-score",
     "hydra-core",
     "wandb",
+    "numba",
     "numpy",
     "scikit-learn",
     "sentence-transformers",

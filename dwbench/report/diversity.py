@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dwbench.records import Record
 from dwbench.report.formats import MISSING, WIDE, Column, Grid, draw
-from dwbench.report.labels import by_method, by_pool, grouped
+from dwbench.report.labels import by_method, by_pool, each_choice_once
 
 HEADINGS = {
     "novelsum": "NovelSum",
@@ -38,7 +38,7 @@ class Row:
 
     label: str
     rows: int
-    seeds: int
+    choices: int
     numbers: dict[str, float]
 
 
@@ -71,11 +71,10 @@ def _of_pool(title: str, records: Sequence[Record]) -> Diversity:
 
 
 def _row(name: str, records: Sequence[Record]) -> Row:
-    choices = grouped(records, lambda record: sorted(record.data["selection"]["ids"]))
-    told = [same[0].data["selection"]["diversity"] for same in choices]
+    told = [record.data["selection"]["diversity"] for record in each_choice_once(records)]
     known = [key for key in HEADINGS if all(key in numbers for numbers in told)]
     means = {key: sum(numbers[key] for numbers in told) / len(told) for key in known}
-    return Row(name, records[0].rows, len(choices), means)
+    return Row(name, records[0].rows, len(told), means)
 
 
 def render(found: Sequence[Diversity], form: str) -> str:
@@ -87,7 +86,7 @@ def _columns(one: Diversity) -> tuple[Column, ...]:
     return (
         Column("selector", tuple(row.label for row in one.rows)),
         Column("rows", tuple(f"{row.rows:,}" for row in one.rows)),
-        Column("seeds", tuple(str(row.seeds) for row in one.rows)),
+        Column("choices", tuple(str(row.choices) for row in one.rows)),
         *(Column(heading, tuple(_cell(row.numbers.get(key)) for row in one.rows)) for key, heading in HEADINGS.items()),
     )
 

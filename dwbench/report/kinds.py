@@ -6,7 +6,7 @@ from typing import Literal
 
 from dwbench.records import Record
 from dwbench.report.formats import WIDE, Column, Grid, draw
-from dwbench.report.labels import by_method, by_pool, grouped
+from dwbench.report.labels import by_method, by_pool, each_choice_once
 from dwbench.report.str_ratio import CHOOSES_NOTHING
 
 Sign = Literal["+", "-"]
@@ -93,8 +93,7 @@ def _audit(title: str, records: Sequence[Record]) -> Audit:
     pool = sum(planted.values())
     selectors = {}
     for name, same in by_method(records):
-        # A choice that several seeds or runs share is one choice.
-        group = [choice[0] for choice in grouped(same, lambda record: sorted(record.data["selection"]["ids"]))]
+        group = each_choice_once(same)
         chosen = sum(record.rows for record in group)
         different = len({id for record in group for id in record.data["selection"]["ids"]})
         counts = {kind: sum(one.data["selection"]["kinds"].get(kind, 0) for one in group) for kind in planted}

@@ -55,6 +55,11 @@ def grouped(records: Iterable[Record], identity: Callable[[Record], object]) -> 
     return list(groups.values())
 
 
+def each_choice_once(records: Iterable[Record]) -> list[Record]:
+    """One for each different set of chosen rows: what several seeds or runs share is one choice."""
+    return [same[0] for same in grouped(records, lambda record: sorted(record.data["selection"]["ids"]))]
+
+
 def named_groups(records: Iterable[Record], identity: Identity, name: Name) -> list[tuple[str, list[Record]]]:
     """Those of one identity together, in order of appearance, under the `name` of their first."""
     groups = grouped(records, identity)

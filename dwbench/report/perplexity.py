@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dwbench.records import Record
 from dwbench.report.formats import MISSING, WIDE, Column, Grid, draw
-from dwbench.report.labels import by_method, by_pool, grouped
+from dwbench.report.labels import by_method, by_pool, each_choice_once
 
 FRONTS = {"given_prompt": "given the prompt", "alone": "alone"}
 NUMBERS = {"mean": "mean", "quartile_1": "1st quartile", "median": "median", "quartile_3": "3rd quartile"}
@@ -19,13 +19,13 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Row:
-    """What one method chose, or the pool (`seeds` 0): how many rows, how many different choices (the same under three
+    """What one method chose, or the pool (`choices` 0): how many rows, how many different choices (the same under three
     seeds is one), and the means over these of the numbers (`NUMBERS`) by what stands in front of the response
     (`FRONTS`)."""
 
     label: str
     rows: int
-    seeds: int
+    choices: int
     numbers: Mapping[str, Mapping[str, float]]
 
 
@@ -61,10 +61,9 @@ def _of_pool(title: str, records: Sequence[Record]) -> Perplexities:
 
 
 def _row(name: str, records: Sequence[Record]) -> Row:
-    choices = grouped(records, lambda record: sorted(record.data["selection"]["ids"]))
-    told = [same[0].data["selection"]["perplexity"] for same in choices]
+    told = [record.data["selection"]["perplexity"] for record in each_choice_once(records)]
     numbers = {front: _known([one[front]["chosen"] for one in told]) for front in FRONTS}
-    return Row(name, records[0].rows, len(choices), numbers)
+    return Row(name, records[0].rows, len(told), numbers)
 
 
 def _known(told: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -82,7 +81,7 @@ def _columns(one: Perplexities) -> tuple[Column, ...]:
     return (
         Column("selector", tuple(row.label for row in one.rows)),
         Column("rows", tuple(f"{row.rows:,}" for row in one.rows)),
-        Column("seeds", tuple(str(row.seeds) if row.seeds else MISSING for row in one.rows)),
+        Column("choices", tuple(str(row.choices) if row.choices else MISSING for row in one.rows)),
         *(
             Column(f"{words}\n{heading}", tuple(_cell(row.numbers[front].get(name)) for row in one.rows))
             for front, words in FRONTS.items()

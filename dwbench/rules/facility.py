@@ -5,21 +5,23 @@ negative similarities count as none.
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from scipy.sparse import csr_array
 
+from dwbench.rules.facility_loops import gained, lost
 from dwbench.rules.finite import check_finite
 
 ALL = slice(None)
 
 
 class Similarities(Protocol):
-    """Symmetric similarities of N rows: those of the rows at `positions` [m] with the rows of `columns`, a new array
-    [m, columns] in float32 or float64."""
+    """Symmetric similarities of N rows, none NaN: those of the rows at `positions` [m] with the rows of `columns`,
+    [m, columns] in float32 or float64; in `out` or else in a new array, one row after another."""
 
-    def __call__(self, positions: np.ndarray, columns: slice = ALL) -> np.ndarray: ...
+    def __call__(self, positions: np.ndarray, columns: slice = ALL, out: np.ndarray | None = None) -> np.ndarray: ...
 
 
 HELD = 1_600_000_000
@@ -32,10 +34,7 @@ CHUNK = 256
 BAND = 512
 """The same where all are held: BLAS is slower with fewer."""
 
-BLOCK = 2**18
-"""Similarities that are gone through together: few enough for a core's cache."""
-
-CELLS = 2**25
+CELLS = 2**22
 """Similarities among which nearest rows are searched at a time."""
 
 TIE = {4: 1e-7, 8: 1e-11}
@@ -44,9 +43,6 @@ for similarities around 1. By the bytes of a similarity."""
 
 NEAR_TIE = {4: 1e-9, 8: 1e-12}
 """The same on a graph, times the number of neighbours."""
-
-FEW, HALVINGS = 16, 2
-"""Rows of similarities whose sums are taken in float64, and how often more than these are added in pairs before."""
 
 SAME = 1e-12
 """Squared distance below which two unit vectors in float32 are the same; without it, rounding tells copies apart."""
@@ -97,11 +93,10 @@ def facility_location(
     Raises ValueError unless 0 <= k <= n.
     """
     _check(n, k)
-    rows = _rows(similarities, n)
-    everyone = np.arange(n)
+    rows = _Rows(similarities, n)
     covered = np.zeros(n, dtype=rows.dtype)
     picks, values = np.empty(k, dtype=np.int64), np.empty(k)
-    gains = _served(rows, everyone, covered, np.full(n, np.inf, dtype=rows.dtype))
+    gains = _lost(rows, np.arange(n), covered, np.full_like(covered, np.inf))
     if relative and gains.max(initial=0.0) > 0:
         weight = weight / float(gains.max())
     tie = weight * TIE[rows.dtype.itemsize] * math.sqrt(n)
@@ -110,9 +105,9 @@ def facility_location(
         pick = int((value >= value.max() - tie).argmax())
         picks[turn], values[turn] = pick, value[pick]
         value[pick] = -np.inf
-        reach = rows.of(np.array([pick]))[0]
+        reach = rows.row(pick)
         nearer = np.flatnonzero(reach > covered)
-        value -= weight * _served(rows, nearer, covered[nearer], reach[nearer])
+        value -= weight * _lost(rows, nearer, covered[nearer], reach[nearer])
         covered[nearer] = reach[nearer]
     return Cover(picks, values)
 
@@ -131,23 +126,17 @@ def stochastic_facility_location(similarities: Similarities, n: int, k: int, eps
         raise ValueError(f"epsilon: must be above 0 and below 1, not {epsilon}")
     generator = np.random.default_rng(seed)
     left = np.arange(n)
-    rows = _rows(similarities, n)
+    rows = _Rows(similarities, n)
     covered = np.zeros(n, dtype=rows.dtype)
     tie = TIE[covered.itemsize] * math.sqrt(n)
     picks, gains = np.empty(k, dtype=np.int64), np.empty(k)
     for turn in range(k):
         size = min(len(left), math.ceil(n / k * math.log(1 / epsilon)))
         drawn = np.sort(generator.choice(left, size, replace=False, shuffle=False))
-        before = covered.sum(dtype=np.float64)
-        picks[turn], gains[turn], reach = -1, -np.inf, covered
-        for start in range(0, size, CHUNK):
-            block = rows.of(drawn[start : start + CHUNK])
-            np.maximum(block, covered, out=block)
-            gain = block.sum(axis=1, dtype=np.float64) - before
-            best = int((gain >= gain.max() - tie).argmax())
-            if gain[best] > gains[turn] + tie:
-                picks[turn], gains[turn], reach = drawn[start + best], gain[best], block[best].copy()
-        covered = reach
+        gain = _gained(rows, drawn, covered)
+        best = int((gain >= gain.max() - tie).argmax())
+        picks[turn], gains[turn] = drawn[best], gain[best]
+        np.maximum(covered, rows.row(int(picks[turn])), out=covered)
         left = left[left != picks[turn]]
     return Cover(picks, gains)
 
@@ -215,9 +204,10 @@ def objective(similarities: Similarities, n: int, picks: np.ndarray) -> float:
 
 def of_matrix(matrix: np.ndarray) -> Similarities:
     """Similarities that are given, [N, N], symmetric."""
+    given = np.asarray(matrix, dtype=np.float64)
 
-    def similarities(positions: np.ndarray, columns: slice = ALL) -> np.ndarray:
-        return np.asarray(matrix[positions, columns], dtype=np.float64)
+    def similarities(positions: np.ndarray, columns: slice = ALL, out: np.ndarray | None = None) -> np.ndarray:
+        return np.take(given[:, columns], positions, axis=0, out=out)
 
     return similarities
 
@@ -227,8 +217,8 @@ def cosine(vectors: np.ndarray, precision: type[np.floating] = np.float64) -> Si
     check_finite(vectors)
     points = np.asarray(vectors, dtype=precision)
 
-    def similarities(positions: np.ndarray, columns: slice = ALL) -> np.ndarray:
-        return np.asarray(points[positions] @ points[columns].T)
+    def similarities(positions: np.ndarray, columns: slice = ALL, out: np.ndarray | None = None) -> np.ndarray:
+        return np.asarray(np.matmul(points[positions], points[columns].T, out=out))
 
     return similarities
 
@@ -243,10 +233,10 @@ def rbf(vectors: np.ndarray) -> Similarities:
     points = np.asarray(vectors, dtype=np.float64)
     squares = (points**2).sum(axis=1)
 
-    def similarities(positions: np.ndarray, columns: slice = ALL) -> np.ndarray:
+    def similarities(positions: np.ndarray, columns: slice = ALL, out: np.ndarray | None = None) -> np.ndarray:
         squared = squares[positions, None] + squares[columns] - 2 * (points[positions] @ points[columns].T)
         distance = np.sqrt(np.where(squared < SAME, 0.0, squared))
-        return np.asarray(np.exp(-distance / points.shape[1]))
+        return np.asarray(np.exp(-distance / points.shape[1], out=out))
 
     return similarities
 
@@ -257,8 +247,8 @@ def gaussian(vectors: np.ndarray, gamma: float) -> Similarities:
     points = np.asarray(vectors, dtype=np.float32)
     squares = np.einsum("nd,nd->n", points, points)
 
-    def similarities(positions: np.ndarray, columns: slice = ALL) -> np.ndarray:
-        block = points[positions] @ points[columns].T
+    def similarities(positions: np.ndarray, columns: slice = ALL, out: np.ndarray | None = None) -> np.ndarray:
+        block = np.matmul(points[positions], points[columns].T, out=out)
         block *= -2
         block += squares[columns]
         block += squares[positions, None]
@@ -282,60 +272,57 @@ def median_gamma(vectors: np.ndarray) -> float:
     return 1 / median if median > SAME else 1.0
 
 
-class _Rows(NamedTuple):
-    """Similarities of n rows with their type, and how many rows of them to go through together."""
+class _Rows:
+    """Similarities of n rows, held in memory where they are few enough: then those above the diagonal are worked out
+    only."""
 
-    of: Similarities
-    n: int
-    dtype: np.dtype[np.floating]
-    at_once: int
+    def __init__(self, similarities: Similarities, n: int) -> None:
+        self.dtype = _dtype(similarities, n)
+        self.n, self._of = n, similarities
+        self._held = _matrix(similarities, n, self.dtype) if n * n * self.dtype.itemsize <= HELD else None
+
+    def row(self, position: int) -> np.ndarray:
+        rows, place = (self._of(np.array([position])), 0) if self._held is None else (self._held, position)
+        return np.asarray(rows[place])
+
+    def parts(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, slice]]:
+        """For some of the positions after others: similarities, at which of their rows those of the positions are, and
+        which positions these are."""
+        if self._held is not None:
+            yield self._held, positions, ALL
+            return
+        for start in range(0, len(positions), CHUNK):
+            part = slice(start, min(start + CHUNK, len(positions)))
+            yield self._of(positions[part]), np.arange(part.stop - start), part
 
 
-def _rows(similarities: Similarities, n: int) -> _Rows:
-    """The similarities, held in memory where they are few enough: then those above the diagonal are worked out only."""
-    dtype = _dtype(similarities, n)
-    if n * n * dtype.itemsize > HELD:
-        return _Rows(similarities, n, dtype, CHUNK)
+def _matrix(similarities: Similarities, n: int, dtype: np.dtype[np.floating]) -> np.ndarray:
     matrix = np.empty((n, n), dtype=dtype)
     for start in range(0, n, BAND):
         stop = min(start + BAND, n)
-        block = similarities(np.arange(start, stop), slice(start, None))
-        matrix[start:stop, start:] = block
+        block = similarities(np.arange(start, stop), slice(start, None), matrix[start:stop, start:])
         matrix[stop:, start:stop] = block[:, stop - start :].T
-    return _Rows(lambda positions, columns=ALL: matrix[positions, columns], n, dtype, max(1, BLOCK // max(n, 1)))
+    return matrix
 
 
 def _dtype(similarities: Similarities, n: int) -> np.dtype[np.floating]:
     return similarities(np.arange(min(n, 1))).dtype
 
 
-def _served(rows: _Rows, served: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+def _lost(rows: _Rows, served: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """By how much each row's gain falls as the rows `served` [m], so far covered to `before`, are to `after`; [N]."""
     total = np.zeros(rows.n)
-    for start in range(0, len(served), rows.at_once):
-        part = slice(start, start + rows.at_once)
-        block, low = rows.of(served[part]), before[part]
-        _limit(block, low[:, None], after[part, None])
-        total += _sums(block) - _sums(low.copy())
+    for block, places, part in rows.parts(served):
+        lost(block, places, before[part], after[part], total)
     return total
 
 
-def _limit(block: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
-    """Brings each row of a block [m, columns] between its limits [m, 1], in place."""
-    # Where NumPy's buffer holds several rows, it copies the limits for each column, which takes 7 times as long.
-    with np.errstate():  # which brings the buffer's size back
-        np.setbufsize(16)
-        np.clip(block, low, high, out=block)
-
-
-def _sums(rows: np.ndarray) -> np.ndarray:
-    """The sum of `rows`, in float64, which are used up: more than `FEW` are added in pairs in their own type first.
-    That is faster, and what columns have in common is rounded in the same way."""
-    for _ in range(HALVINGS if len(rows) > FEW else 0):
-        half = len(rows) // 2
-        rows[:half] += rows[len(rows) - half :]
-        rows = rows[: len(rows) - half]
-    return np.asarray(rows.sum(axis=0, dtype=np.float64))
+def _gained(rows: _Rows, candidates: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """What each of the candidates [m] would add to FL where rows are `covered` [N] so far; [m]."""
+    gains = np.empty(len(candidates))
+    for block, places, part in rows.parts(candidates):
+        gained(block, places, covered, gains[part])
+    return gains
 
 
 def _check(n: int, k: int) -> None:

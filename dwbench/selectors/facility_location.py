@@ -1,28 +1,20 @@
 """Facility location: rows that stand for the whole pool."""
 
 import math
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
 from dwbench.component import component
-from dwbench.rules.facility import (
-    Cover,
-    Similarities,
-    cosine,
-    facility_location,
-    gaussian,
-    median_gamma,
-    nearest_graph,
-    sparse_facility_location,
-    stochastic_facility_location,
-)
 from dwbench.rules.ranking import Scores
 from dwbench.selectors.context import Context
 from dwbench.selectors.material import Need
 from dwbench.selectors.picks import picked, pool_vectors
 from dwbench.selectors.texts import Text
 from dwbench.selectors.uncertainty import Uncertainty
+
+if TYPE_CHECKING:
+    from dwbench.rules.facility import Cover, Similarities
 
 EPSILON, NEIGHBOURS = 0.01, 256
 """Where no other ones are given."""
@@ -118,16 +110,20 @@ class FacilityLocation:
             notes["coverage"] = float(cover.gains.sum()) / len(may)
         return picked(candidates, may[cover.picks], cover.gains, notes, reasons)
 
-    def _cover(self, context: Context, vectors: np.ndarray, k: int) -> Cover:
+    def _cover(self, context: Context, vectors: np.ndarray, k: int) -> "Cover":
+        with context.importing():
+            from dwbench.rules import facility
         n, similarities = len(vectors), self._similarities(vectors)
         if self.method == "sparse":
-            return sparse_facility_location(nearest_graph(similarities, n, self.neighbours), k)
+            return facility.sparse_facility_location(facility.nearest_graph(similarities, n, self.neighbours), k)
         if self.method == "stochastic":
             seed = context.derive("facility_location")
-            return stochastic_facility_location(similarities, n, k, self.epsilon, seed)
-        return facility_location(similarities, n, k)
+            return facility.stochastic_facility_location(similarities, n, k, self.epsilon, seed)
+        return facility.facility_location(similarities, n, k)
 
-    def _similarities(self, vectors: np.ndarray) -> Similarities:
+    def _similarities(self, vectors: np.ndarray) -> "Similarities":
+        from dwbench.rules.facility import cosine, gaussian, median_gamma
+
         if self.similarity == "cosine":
             return cosine(vectors, np.float32)
         return gaussian(vectors, median_gamma(vectors))

@@ -5,7 +5,6 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from dwbench.component import component
-from dwbench.rules.facility import cosine, facility_location, objective
 from dwbench.rules.ranking import Scores
 from dwbench.selectors.context import Context
 from dwbench.selectors.material import Need
@@ -65,6 +64,8 @@ class QDIT:
         may = np.flatnonzero(candidates)
         if not may.size:
             return picked(candidates, may, np.empty(0), {}, reasons)
+        with context.importing():
+            from dwbench.rules.facility import cosine, facility_location, objective
         similarities, n = cosine(vectors[may], np.float32), len(may)
         scaled = min_max(quality[may])
         relative = self.scale == "first_gain"

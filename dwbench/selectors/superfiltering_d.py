@@ -6,7 +6,6 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from dwbench.component import component
-from dwbench.rules.facility import cosine, facility_location, rbf
 from dwbench.rules.ranking import Scores
 from dwbench.selectors.context import Context
 from dwbench.selectors.losses import Template
@@ -77,5 +76,7 @@ class SuperfilteringD:
         """The k rows of `best` that stand for it, in the order in which they were found; all where there are fewer."""
         rows = [context.pool[position] for position in best]
         vectors = context.embed([full_text(row) for row in rows], "embeddings of the share")
+        with context.importing():
+            from dwbench.rules.facility import cosine, facility_location, rbf
         similarities = rbf(vectors) if self.kernel == "rbf" else cosine(vectors)
         return np.asarray(best[facility_location(similarities, len(best), min(k, len(best))).picks])

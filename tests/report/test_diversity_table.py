@@ -22,7 +22,7 @@ def told(
 def test_a_choice_that_seeds_share_is_one() -> None:
     (found,) = diversities([told("ifd", seed, choice=seed // 2, vendi=(2.0, 5.0)[seed // 2]) for seed in range(3)])
     (row,) = found.rows
-    assert (row.seeds, row.numbers) == (2, {"vendi": 3.5})
+    assert (row.choices, row.numbers) == (2, {"vendi": 3.5})
 
 
 def test_seeds_are_averaged_and_what_is_unknown_is_shown_as_missing() -> None:
@@ -38,7 +38,7 @@ def test_seeds_are_averaged_and_what_is_unknown_is_shown_as_missing() -> None:
     by_method = {(row.label, row.rows): row for row in found.rows}
     assert set(by_method) == {("random", 10), ("random", 20), ("ifd", 10)}
     assert by_method["random", 10].numbers == {"vendi": 5.0, "ttr": 0.6}
-    assert by_method["random", 10].seeds == 2
+    assert by_method["random", 10].choices == 2
     text = render([found], "text")
     assert "5.000" in text
     assert "80.0" not in text  # known for one of two seeds only

@@ -38,7 +38,7 @@ def test_seeds_are_averaged_and_the_pool_stands_first() -> None:
         ]
     )
     assert "perplexity under smollm2" in found.title
-    assert [(row.label, row.rows, row.seeds) for row in found.rows] == [
+    assert [(row.label, row.rows, row.choices) for row in found.rows] == [
         ("(the pool)", 1000, 0),
         ("random", 10, 2),
         ("random", 20, 1),
@@ -58,7 +58,7 @@ def test_a_choice_that_seeds_share_is_one() -> None:
         told("random", mean, seed=seed, choice=choice) for seed, choice, mean in ((0, 0, 4.0), (1, 0, 4.0), (2, 1, 7.0))
     ]
     (found,) = perplexities([*same, *two])
-    assert [(row.label, row.seeds, row.numbers["given_prompt"]["mean"]) for row in found.rows[1:]] == [
+    assert [(row.label, row.choices, row.numbers["given_prompt"]["mean"]) for row in found.rows[1:]] == [
         ("low_ppl", 1, 5.0),
         ("random", 2, 5.5),
     ]

@@ -38,7 +38,7 @@ def chosen(setting: Setting, rows: Rows) -> dict[str, Any]:
                     [
                         row.label,
                         row.rows,
-                        row.seeds,
+                        row.choices,
                         _run(rows, row.label, row.rows),
                         [rounded(row.numbers.get(key)) for key in HEADINGS],
                     ]
