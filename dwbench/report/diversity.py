@@ -27,7 +27,8 @@ LEGEND = (
     "Cosine distances of embeddings: NovelSum; nearest: to the nearest other chosen row; pairwise: of two chosen rows. "
     "coverage: mean cosine of the pool's rows with the nearest chosen one. entropy: of the chosen rows over clusters "
     "of the pool, nats. Vendi: effective number of different rows. copies, near copies: share of the chosen rows that "
-    "have one among them. tokens: of responses. NovelSum, coverage, entropy, Vendi and TTR depend on how many rows."
+    "have one among them. tokens: of responses. NovelSum, coverage, entropy, Vendi and TTR depend on how many rows. "
+    "choices: different sets of rows, what several seeds share is one; the numbers are means over these."
 )
 
 

@@ -12,8 +12,8 @@ NUMBERS = {"mean": "mean", "quartile_1": "1st quartile", "median": "median", "qu
 
 LEGEND = (
     "Perplexity of responses, end of turn included: given the prompt of the row, and alone (behind the bare header of "
-    "an answer). Over seeds the mean of each number; a choice that several seeds share is one. Rows without a response "
-    "have none and are left out."
+    "an answer). choices: different sets of rows, what several seeds share is one; the numbers are means over these. "
+    "Rows without a response have none and are left out."
 )
 
 

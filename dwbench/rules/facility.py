@@ -13,13 +13,14 @@ from scipy.sparse import csr_array
 
 from dwbench.rules.facility_loops import gained, lost
 from dwbench.rules.finite import check_finite
+from dwbench.rules.largest import largest
 
 ALL = slice(None)
 
 
 class Similarities(Protocol):
     """Symmetric similarities of N rows, none NaN: those of the rows at `positions` [m] with the rows of `columns`,
-    [m, columns] in float32 or float64; in `out` or else in a new array, one row after another."""
+    [m, columns] in float32 or float64; in `out`, or else in a new array in C order."""
 
     def __call__(self, positions: np.ndarray, columns: slice = ALL, out: np.ndarray | None = None) -> np.ndarray: ...
 
@@ -28,14 +29,8 @@ HELD = 1_600_000_000
 """Bytes of similarities that are held at most: of 20,000 rows in float32, of 14,142 in float64. Those of more rows are
 worked out whenever they are needed."""
 
-CHUNK = 256
-"""Rows of similarities that are worked out together."""
-
-BAND = 512
-"""The same where all are held: BLAS is slower with fewer."""
-
-CELLS = 2**22
-"""Similarities among which nearest rows are searched at a time."""
+CHUNK = 512
+"""Rows of similarities that are worked out together: BLAS is slower with fewer."""
 
 TIE = {4: 1e-7, 8: 1e-11}
 """Gains that differ by no more than this times the square root of the number of rows are equal: so much is rounding,
@@ -80,8 +75,8 @@ def facility_location(
     these get few, about N / i for the i-th pick. So all picks together cost about 1 + ln k passes over the N x N
     similarities, where evaluating anew costs one row of N for each look at a candidate.
 
-    Memory: N x N similarities up to `HELD` bytes; beyond that, blocks of `CHUNK` x N, two for cosines and five for
-    `rbf`, and each pass works the similarities out again.
+    Memory: N x N similarities up to `HELD` bytes; beyond that a block of `CHUNK` x N, and each pass works them out
+    again. For `rbf` four such blocks more.
 
     Args:
         weight: at least 0. worth: what a row adds whatever else is chosen, [n]; None: nothing.
@@ -116,8 +111,8 @@ def stochastic_facility_location(similarities: Similarities, n: int, k: int, eps
     """The same with only n / k x ln(1 / epsilon) candidates at each turn, drawn anew from the rows that are left.
 
     1 - 1/e - epsilon of the best in expectation (Mirzasoleiman et al. 2015), by n x ln(1 / epsilon) rows of
-    similarities in all. Of equal gains the first row wins. Memory: N x N similarities up to `HELD` bytes; beyond that,
-    two blocks of `CHUNK` x N, and a row is worked out whenever it is drawn.
+    similarities in all. Of equal gains the first row wins. Memory as `facility_location`; beyond `HELD` bytes a row is
+    worked out whenever it is drawn or chosen.
 
     Raises ValueError unless 0 <= k <= n and 0 < epsilon < 1.
     """
@@ -166,8 +161,8 @@ def sparse_facility_location(graph: Graph, k: int) -> Cover:
         served = served[similarity[served] > covered[served // width]]
         nearer, after = served // width, similarity[served]
         before = covered[nearer]
-        lost = np.maximum(np.minimum(graph.similarity[nearer], after[:, None]), before[:, None]) - before[:, None]
-        gains -= np.bincount(graph.rows[nearer].ravel(), weights=lost.ravel(), minlength=n)
+        fall = np.maximum(np.minimum(graph.similarity[nearer], after[:, None]), before[:, None]) - before[:, None]
+        gains -= np.bincount(graph.rows[nearer].ravel(), weights=fall.ravel(), minlength=n)
         gains[pick] = -np.inf
         covered[nearer] = after
     return Cover(picks, added)
@@ -176,21 +171,19 @@ def sparse_facility_location(graph: Graph, k: int) -> Cover:
 def nearest_graph(similarities: Similarities, n: int, neighbours: int) -> Graph:
     """Every row's `neighbours` most similar rows (all where there are fewer), itself always among them.
 
-    Exact search, in chunks: no N x N numbers. Memory: 8 bytes for each of the N x K similarities in float32, and 20 for
-    each of the `CELLS` that are searched at a time. Of equally similar rows at the limit any may be taken.
+    Exact search, in chunks: no N x N numbers. Memory: 8 bytes for each of the N x K similarities in float32, a block of
+    `CHUNK` x N, and what `largest` takes. Of equally similar rows at the limit any may be taken.
     """
     width = min(n, neighbours)
     rows = np.empty((n, width), dtype=np.int32)
     similarity = np.empty((n, width), dtype=_dtype(similarities, n))
-    step = max(1, CELLS // max(n, 1))
-    for start in range(0, n, step):
-        here = np.arange(start, min(start + step, n))
+    for start in range(0, n, CHUNK):
+        here = np.arange(start, min(start + CHUNK, n))
         block = similarities(here)
         own = block[here - start, here]
         block[here - start, here] = np.inf
-        found = np.argpartition(block, n - width, axis=1)[:, n - width :]
-        block[here - start, here] = own
-        rows[here], similarity[here] = found, np.take_along_axis(block, found, axis=1)
+        rows[here], found = largest(block, width)
+        similarity[here] = np.where(np.isinf(found), own[:, None], found)
     return Graph(rows, similarity)
 
 
@@ -204,10 +197,13 @@ def objective(similarities: Similarities, n: int, picks: np.ndarray) -> float:
 
 def of_matrix(matrix: np.ndarray) -> Similarities:
     """Similarities that are given, [N, N], symmetric."""
-    given = np.asarray(matrix, dtype=np.float64)
 
     def similarities(positions: np.ndarray, columns: slice = ALL, out: np.ndarray | None = None) -> np.ndarray:
-        return np.take(given[:, columns], positions, axis=0, out=out)
+        block = np.asarray(matrix[positions, columns], dtype=np.float64)
+        if out is None:
+            return block
+        out[...] = block
+        return out
 
     return similarities
 
@@ -273,33 +269,34 @@ def median_gamma(vectors: np.ndarray) -> float:
 
 
 class _Rows:
-    """Similarities of n rows, held in memory where they are few enough: then those above the diagonal are worked out
-    only."""
+    """Similarities of n rows, held in memory where they are few enough: then only those above the diagonal are worked
+    out."""
 
     def __init__(self, similarities: Similarities, n: int) -> None:
         self.dtype = _dtype(similarities, n)
         self.n, self._of = n, similarities
         self._held = _matrix(similarities, n, self.dtype) if n * n * self.dtype.itemsize <= HELD else None
+        self._room = np.empty((CHUNK if self._held is None else 0, n), dtype=self.dtype)
 
     def row(self, position: int) -> np.ndarray:
         rows, place = (self._of(np.array([position])), 0) if self._held is None else (self._held, position)
         return np.asarray(rows[place])
 
     def parts(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, slice]]:
-        """For some of the positions after others: similarities, at which of their rows those of the positions are, and
-        which positions these are."""
+        """The positions part by part: a block of similarities, which of its rows are theirs, and which part it is."""
         if self._held is not None:
             yield self._held, positions, ALL
             return
         for start in range(0, len(positions), CHUNK):
             part = slice(start, min(start + CHUNK, len(positions)))
-            yield self._of(positions[part]), np.arange(part.stop - start), part
+            count = part.stop - start
+            yield self._of(positions[part], out=self._room[:count]), np.arange(count), part
 
 
 def _matrix(similarities: Similarities, n: int, dtype: np.dtype[np.floating]) -> np.ndarray:
     matrix = np.empty((n, n), dtype=dtype)
-    for start in range(0, n, BAND):
-        stop = min(start + BAND, n)
+    for start in range(0, n, CHUNK):
+        stop = min(start + CHUNK, n)
         block = similarities(np.arange(start, stop), slice(start, None), matrix[start:stop, start:])
         matrix[stop:, start:stop] = block[:, stop - start :].T
     return matrix

@@ -44,7 +44,8 @@ def lost(rows: np.ndarray, served: np.ndarray, before: np.ndarray, after: np.nda
 
 @numba.njit(_signatures("T[::1]", "float64[::1]"), fastmath={"nnan", "nsz", "reassoc"})
 def gained(rows: np.ndarray, candidates: np.ndarray, covered: np.ndarray, gains: np.ndarray) -> None:
-    """Writes to `gains` [m] by how much each candidate would cover the N rows better than they are `covered` [N].
+    """Writes to `gains` [m] by how much each candidate would cover the N rows better than they are `covered` [N], added
+    up in double precision.
 
     Args:
         rows: similarities [M, N], none of them NaN. candidates: which of the M they are, [m].
@@ -52,10 +53,6 @@ def gained(rows: np.ndarray, candidates: np.ndarray, covered: np.ndarray, gains:
     for i in range(len(candidates)):
         row = rows[candidates[i]]
         gain = 0.0
-        for start in range(0, len(covered), 4096):
-            some, reach = row[start : start + 4096], covered[start : start + 4096]
-            part = rows.dtype.type(0)
-            for column in range(len(some)):
-                part += max(some[column] - reach[column], rows.dtype.type(0))
-            gain += part
+        for column in range(len(covered)):
+            gain += max(row[column] - covered[column], rows.dtype.type(0))
         gains[i] = gain

@@ -14,7 +14,7 @@ from dwbench.selectors.texts import Text
 from dwbench.selectors.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
-    from dwbench.rules.facility import Cover, Similarities
+    from dwbench.rules.facility import Cover
 
 EPSILON, NEIGHBOURS = 0.01, 256
 """Where no other ones are given."""
@@ -113,20 +113,17 @@ class FacilityLocation:
     def _cover(self, context: Context, vectors: np.ndarray, k: int) -> "Cover":
         with context.importing():
             from dwbench.rules import facility
-        n, similarities = len(vectors), self._similarities(vectors)
+        if self.similarity == "cosine":
+            similarities = facility.cosine(vectors, np.float32)
+        else:
+            similarities = facility.gaussian(vectors, facility.median_gamma(vectors))
+        n = len(vectors)
         if self.method == "sparse":
             return facility.sparse_facility_location(facility.nearest_graph(similarities, n, self.neighbours), k)
         if self.method == "stochastic":
             seed = context.derive("facility_location")
             return facility.stochastic_facility_location(similarities, n, k, self.epsilon, seed)
         return facility.facility_location(similarities, n, k)
-
-    def _similarities(self, vectors: np.ndarray) -> "Similarities":
-        from dwbench.rules.facility import cosine, gaussian, median_gamma
-
-        if self.similarity == "cosine":
-            return cosine(vectors, np.float32)
-        return gaussian(vectors, median_gamma(vectors))
 
 
 def most_preferred(preference: np.ndarray, size: int) -> np.ndarray:

@@ -18,8 +18,8 @@ A method that was stopped is told as `> limit`, one that failed by its error.
 
 Speed-ups are against the fastest of the others that does the same (all candidates, drawn ones, or nearest rows) and
 finished: of the seconds as they are, and of what is left without those that the other takes for 300 rows
-(apricot-select compiles its loops at every call, which does not grow). Objectives are held against that of ours which
-is exact, and against the best of the others that do the same.
+(apricot-select compiles its loops at every call, which does not grow; dwbench compiles its own once a process, off the
+clock). Objectives are held against that of ours which is exact, and against the best of the others that do the same.
 
 apricot-select and submodlib-py are no dependencies of dwbench. Install them beside it, or in an environment of their
 own and name its interpreter: `--python apricot-select=PATH submodlib-py=PATH`.

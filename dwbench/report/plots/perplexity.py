@@ -38,7 +38,7 @@ class Spreads:
     Attributes:
         title: data set, tuned model, pool, and what else tells it apart.
         quantity: what the axis shows. by: the model that tells it, where the title does not; None: none.
-        chosen: quartiles of the chosen rows by the selector's label; means over its seeds.
+        chosen: quartiles of the chosen rows by the selector's label; means over its choices.
         pool: quartiles of the pool.
         percentiles: whether the numbers are percentiles of the pool.
         untold: labels of selectors whose records do not tell.

@@ -77,8 +77,8 @@ function drawDiversity(found) {
   const { headings, legend } = DATA.words.diversity;
   if (!found.length) return fill("f-diversity", el("p", {}, "No run here tells of it: run again with diversity=true."));
   const parts = found.flatMap((one) => {
-    const lines = one.rows.filter(([, rows]) => inBudget(rows)).map(([label, rows, seeds, run, numbers]) => [link(run, label), whole(rows), String(seeds), ...numbers.map(short)]);
-    const heads = ["selector", ["rows", "number"], ["seeds", "number"], ...headings.map((name) => [name, "number"])];
+    const lines = one.rows.filter(([, rows]) => inBudget(rows)).map(([label, rows, choices, run, numbers]) => [link(run, label), whole(rows), String(choices), ...numbers.map(short)]);
+    const heads = ["selector", ["rows", "number"], ["choices", "number"], ...headings.map((name) => [name, "number"])];
     return [el("p", {}, one.title), el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": one.title }, table(heads, lines))];
   });
   return fill("f-diversity", parts, el("p", { class: "note" }, legend));
