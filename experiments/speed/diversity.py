@@ -2,7 +2,7 @@
 
 Every method runs in a process of its own (`diversity_worker.py`), one after another, on the same unit vectors, random
 ones or the embeddings of real rows (`--real`), with `--threads` threads, at most `--limit` seconds and `--memory` GB of
-address space. Told are the seconds from vectors to picks (the least of up to five runs within 20 seconds), the
+address space. Told are the seconds from vectors to picks (the least of up to fifteen runs within 20 seconds), the
 objective, worked out here in double precision in one way for all, and the peak of memory, imports and vectors included.
 A method that was stopped is told as `> limit`, one that failed by its error.
 
