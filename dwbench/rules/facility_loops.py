@@ -1,7 +1,7 @@
 """The loops of facility location, compiled as this module is imported: about a second, and on nobody's clock.
 
-They go through the similarities once, as fast as memory gives them. NumPy has to go through them several times over (to
-take, limit, subtract and add them up), which takes three times as long.
+They go through the similarities once, where NumPy would have to do so several times over: to take, limit, subtract and
+add them up.
 """
 
 import numba

@@ -41,7 +41,7 @@ class FacilityLocation:
 
     Charged are the embeddings, the search, and the prefilter. up to 20,000 rows `exact` takes about N^2 (d + 1 + ln k)
     operations, `stochastic` N^2 (d + ln(1 / epsilon)), both 4 N^2 bytes; beyond that N^2 d (1 + ln k) and N^2 d ln(1 /
-    epsilon), and 256 x N similarities; `sparse` N^2 d and 44 N `neighbours` bytes: 1.1 GB at N = 100,000. At 10,000
+    epsilon), and 512 x N similarities; `sparse` N^2 d and 44 N `neighbours` bytes: 1.1 GB at N = 100,000. At 10,000
     rows they take 0.5, 0.5 and 1.0 s on 2 cores; `stochastic` covers less, by 0.5 to 0.7 % on embeddings with the
     default `epsilon`, `sparse` by up to 0.05 %.
 
